@@ -1,0 +1,78 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let swiftSettings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+/// A Swift library of the house; floors and permitted imports are in docs/design.md.
+func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: swiftSettings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies + ["NibbleTestSupport"], swiftSettings: swiftSettings)
+}
+
+let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+
+let package = Package(
+    name: "nibble",
+    platforms: [.macOS(.v15)],
+    products: [
+        .executable(name: "nibble", targets: ["nibble"]),
+        .library(name: "NibblePipelines", targets: ["NibblePipelines"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
+    ],
+    targets: [
+        // Floor 1: C. Arithmetic, and shims over libraries that Swift cannot call directly.
+        .target(name: "CNibbleKernels"),
+        .target(name: "CNibbleSystem", linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("png")]),
+
+        // Floor 2
+        room("NibbleTensors", ["CNibbleKernels", "CNibbleSystem"]),
+        room("NibbleTokenizers", []),
+        room("NibbleImages", ["CNibbleSystem"]),
+
+        // Floor 3
+        room("NibbleCheckpoints", ["NibbleTensors"]),
+
+        // Floor 4
+        room("NibbleModels", ["NibbleTensors", "NibbleCheckpoints"]),
+
+        // Floor 5
+        room(
+            "NibblePipelines",
+            ["NibbleTensors", "NibbleTokenizers", "NibbleImages", "NibbleCheckpoints", "NibbleModels", logging]),
+
+        // Floor 6
+        .executableTarget(
+            name: "nibble",
+            dependencies: [
+                "NibblePipelines", "NibbleModels", "NibbleCheckpoints", "NibbleImages", "NibbleTokenizers",
+                "NibbleTensors", argumentParser, logging,
+            ],
+            swiftSettings: swiftSettings),
+
+        .target(
+            name: "NibbleTestSupport", dependencies: ["NibbleTensors", "NibbleCheckpoints"],
+            path: "Tests/NibbleTestSupport", swiftSettings: swiftSettings),
+        tests("ArchitectureTests", []),
+        tests("NibbleKernelsTests", ["CNibbleKernels"]),
+        tests("NibbleTensorsTests", ["NibbleTensors"]),
+        tests("NibbleTokenizersTests", ["NibbleTokenizers"]),
+        tests("NibbleImagesTests", ["NibbleImages"]),
+        tests("NibbleCheckpointsTests", ["NibbleCheckpoints"]),
+        tests("NibbleModelsTests", ["NibbleModels"]),
+        tests("NibblePipelinesTests", ["NibblePipelines", "NibbleImages"]),
+        tests("CommandLineTests", ["nibble", "NibbleImages"]),
+    ],
+    swiftLanguageModes: [.v6],
+    cLanguageStandard: .c17
+)

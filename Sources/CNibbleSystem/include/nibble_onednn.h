@@ -1,0 +1,3 @@
+#ifndef NIBBLE_ONEDNN_H
+#define NIBBLE_ONEDNN_H
+#endif

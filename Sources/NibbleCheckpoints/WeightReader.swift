@@ -1,0 +1,70 @@
+public import NibbleTensors
+internal import Synchronization
+
+/// What a network reads its weights through: checks every shape, and remembers what was asked for, so that at the end
+/// one can tell what was left over.
+public struct WeightReader: Sendable {
+    private let source: any TensorSource
+    private let prefix: String
+    private let requests: Requests
+
+    private final class Requests: Sendable {
+        let names = Mutex<Set<String>>([])
+    }
+
+    /// A reader of all of a source.
+    public init(_ source: any TensorSource) {
+        self.source = source
+        prefix = ""
+        requests = Requests()
+    }
+
+    private init(_ source: any TensorSource, prefix: String, requests: Requests) {
+        self.source = source
+        self.prefix = prefix
+        self.requests = requests
+    }
+
+    /// The file or folder that it reads from, for error messages.
+    public var location: String { source.location }
+
+    /// A reader of the tensors below a name: `reader["layers", 3]["attn"]` reads `layers.3.attn.…`.
+    public subscript(name: String, index: Int? = nil) -> WeightReader {
+        WeightReader(source, prefix: prefix + name + "." + (index.map { "\($0)." } ?? ""), requests: requests)
+    }
+
+    /// Whether a tensor is there.
+    public func contains(_ name: String) -> Bool { source.tensorNames.contains(prefix + name) }
+
+    /// A tensor of a float type and of a known shape, as a view of the mapped file.
+    public func tensor(_ name: String, _ shape: Shape) throws(CheckpointError) -> Tensor {
+        let full = prefix + name
+        requests.names.withLock { _ = $0.insert(full) }
+        let tensor = try source.tensor(full)
+        guard tensor.shape == shape else {
+            throw .wrongShape(path: source.location, name: full, found: tensor.shape, expected: shape)
+        }
+        guard [.float32, .float16, .bfloat16, .float8E4M3].contains(tensor.dtype) else {
+            throw .wrongType(
+                path: source.location, name: full, found: tensor.dtype.rawValue, expected: "F32, F16, BF16 or F8_E4M3")
+        }
+        return tensor
+    }
+
+    /// A small tensor as 32-bit floats of its own, with a check for NaN and infinity: biases, gains.
+    public func vector(_ name: String, _ count: Int) throws(CheckpointError) -> Tensor {
+        let stored = try tensor(name, [count])
+        let values = stored.floats()
+        guard values.allSatisfy(\.isFinite) else { throw .notFinite(path: source.location, name: prefix + name) }
+        return Tensor(values, shape: [count])
+    }
+
+    /// Throws when the source holds tensors that no network asked for.
+    ///
+    /// - Parameter ignoring: tensors that may be there unused.
+    public func checkNothingIsLeftOver(ignoring: (String) -> Bool = { _ in false }) throws(CheckpointError) {
+        let asked = requests.names.withLock { $0 }
+        let left = source.tensorNames.filter { !asked.contains($0) && !ignoring($0) }.sorted()
+        if !left.isEmpty { throw .unexpectedTensors(path: source.location, names: left) }
+    }
+}

@@ -1,0 +1,1 @@
+// placeholder, replaced by this suite's first file
