@@ -62,6 +62,7 @@ public struct WeightReader: Sendable {
     /// Throws when the source holds tensors that no network asked for.
     ///
     /// - Parameter ignoring: tensors that may be there unused.
+    /// - Throws: `CheckpointError.unexpectedTensors`.
     public func checkNothingIsLeftOver(ignoring: (String) -> Bool = { _ in false }) throws(CheckpointError) {
         let asked = requests.names.withLock { $0 }
         let left = source.tensorNames.filter { !asked.contains($0) && !ignoring($0) }.sorted()
