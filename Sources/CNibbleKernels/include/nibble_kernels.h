@@ -16,7 +16,7 @@ extern "C" {
 
 #pragma clang assume_nonnull begin
 
-/// Tables are constants: Swift may share them between threads.
+/// Tables are constants, and shapes point at what is only read: Swift may share them between threads.
 #define NIBBLE_SENDABLE __attribute__((swift_attr("@Sendable")))
 
 /// Instruction sets, worst first.
@@ -39,7 +39,7 @@ typedef enum nibble_float {
 
 /// One head of attention: out = softmax(scale · q kᵀ + bias) v. All arrays are f32, or all are bf16; strides count
 /// elements. The sums, the softmax and the output before its rounding are f32.
-typedef struct nibble_attention_shape {
+typedef struct NIBBLE_SENDABLE nibble_attention_shape {
   size_t queries, keys, head_dim;
   size_t q_stride, k_stride, v_stride, out_stride;  ///< from one token to the next
   float scale;
