@@ -7,5 +7,7 @@ struct Nibble: AsyncParsableCommand {
         commandName: "nibble",
         abstract: "FLUX.1 pictures on the processor that you have.",
         version: "0.1.0",
-        groupedSubcommands: [])
+        groupedSubcommands: [
+            CommandGroup(name: "Files", subcommands: [InspectCommand.self])
+        ])
 }
