@@ -36,7 +36,8 @@ struct MersenneTwister: Sendable {
     private mutating func twist() {
         for index in 0..<Self.wordCount {
             let following = index + 1 < Self.wordCount ? index + 1 : 0
-            let ahead = index < Self.wordCount - Self.middle ? index + Self.middle : index + Self.middle - Self.wordCount
+            let ahead =
+                index < Self.wordCount - Self.middle ? index + Self.middle : index + Self.middle - Self.wordCount
             let joined = (state[index] & 0x8000_0000) | (state[following] & 0x7fff_ffff)
             state[index] = state[ahead] ^ (joined >> 1) ^ (joined & 1 == 0 ? 0 : 0x9908_b0df)
         }
