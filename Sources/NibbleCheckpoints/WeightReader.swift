@@ -9,7 +9,7 @@ public struct WeightReader: Sendable {
     private let requests: Requests
 
     private final class Requests: Sendable {
-        let names = Mutex<Set<String>>([])
+        let tensors = Mutex<[String: Tensor]>([:])
     }
 
     /// A reader of all of a source.
@@ -39,8 +39,8 @@ public struct WeightReader: Sendable {
     /// A tensor of a float type and of a known shape, as a view of the mapped file.
     public func tensor(_ name: String, _ shape: Shape) throws(CheckpointError) -> Tensor {
         let full = prefix + name
-        requests.names.withLock { _ = $0.insert(full) }
-        let tensor = try source.tensor(full)
+        let tensor = try source.tensor(full, expecting: shape)
+        requests.tensors.withLock { $0[full] = tensor }
         guard tensor.shape == shape else {
             throw .wrongShape(path: source.location, name: full, found: tensor.shape, expected: shape)
         }
@@ -59,13 +59,29 @@ public struct WeightReader: Sendable {
         return Tensor(values, shape: [count])
     }
 
+    /// All tensors that were read through this reader and the readers below it.
+    public var mappedWeights: MappedWeights {
+        MappedWeights(requests.tensors.withLock { all in all.filter { $0.key.hasPrefix(prefix) }.map(\.value) })
+    }
+
+    /// Throws when one of the tensors read through this reader holds NaN or infinity. Reads all of them: for use when a
+    /// result is not finite, to find out why.
+    public func checkFinite() throws(CheckpointError) {
+        let tensors = requests.tensors.withLock { all in all.filter { $0.key.hasPrefix(prefix) } }
+        for (name, tensor) in tensors.sorted(by: { $0.key < $1.key }) {
+            for row in 0..<tensor.rows where !tensor.rows(row..<row + 1).floats().allSatisfy(\.isFinite) {
+                throw .notFinite(path: source.location, name: name)
+            }
+        }
+    }
+
     /// Throws when the source holds tensors that no network asked for.
     ///
     /// - Parameter ignoring: tensors that may be there unused.
     /// - Throws: `CheckpointError.unexpectedTensors`.
     public func checkNothingIsLeftOver(ignoring: (String) -> Bool = { _ in false }) throws(CheckpointError) {
-        let asked = requests.names.withLock { $0 }
-        let left = source.tensorNames.filter { !asked.contains($0) && !ignoring($0) }.sorted()
+        let asked = requests.tensors.withLock { $0 }
+        let left = source.tensorNames.filter { asked[$0] == nil && !ignoring($0) }.sorted()
         if !left.isEmpty { throw .unexpectedTensors(path: source.location, names: left) }
     }
 }

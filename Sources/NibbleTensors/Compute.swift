@@ -27,6 +27,10 @@ public final class Compute {
     /// The numbers that networks compute in.
     public let precision: Precision
 
+    /// Is shown activations as they arise, under names such as `double.0.img`: for comparison with another engine, and
+    /// for calibration. The tensor is only lent: its memory is used again afterwards.
+    public var observer: ((_ name: String, _ activation: Tensor) -> Void)?
+
     var products: [ProductKey: CompiledProduct] = [:]
 
     /// - Parameters:
@@ -35,6 +39,11 @@ public final class Compute {
     public init(precision: Precision, pool: ThreadPool? = nil) {
         self.precision = precision
         self.pool = pool ?? ThreadPool()
+    }
+
+    /// Shows an activation to the observer, if there is one.
+    public func observe(_ name: @autoclosure () -> String, _ activation: Tensor) {
+        observer?(name(), activation)
     }
 
     /// Splits `count` rows among the threads in blocks of a fixed size.
