@@ -82,16 +82,16 @@ public struct FluxTransformer: Sendable {
     ///   - residency: what becomes of a block's weights after its use.
     ///   - compute: what to compute with.
     ///   - beforeBlock: called before each block with its number; may throw to stop.
-    public func callAsFunction<Failure: Error>(
+    public func callAsFunction(
         _ inputs: Inputs, into prediction: Tensor, residency: Residency = .keep, on compute: Compute,
-        beforeBlock: (_ block: Int) throws(Failure) -> Void = { _ in }
-    ) throws(Failure) {
+        beforeBlock: (_ block: Int) throws -> Void
+    ) rethrows {
         let workspace = compute.workspace
         let textTokens = inputs.text.rows
         precondition(inputs.latents.width == config.inChannels && inputs.text.width == config.jointAttentionDim)
         precondition(inputs.pooled.shape == [1, config.pooledProjectionDim])
         precondition(prediction.shape == [inputs.latents.rows, config.outChannels])
-        try workspace.scope { () throws(Failure) in
+        try workspace.scope {
             let stream = workspace.tensor([textTokens + inputs.latents.rows, config.hidden], .float32)
             let conditioning = embed(inputs, into: stream, on: compute)
             for block in 0..<blockCount {
