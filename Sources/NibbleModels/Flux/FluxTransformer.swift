@@ -74,6 +74,13 @@ public struct FluxTransformer: Sendable {
     /// The number of blocks.
     public var blockCount: Int { doubleBlocks.count + singleBlocks.count }
 
+    /// About how many bytes of activations a prediction takes.
+    public func activationBytes(tokens: Int) -> Int {
+        // For each token at most: the residual stream and a product's sums in f32; x, q, k, v, their packed copies and
+        // the joined row of a single block (5 × hidden) in 16 bits.
+        tokens * config.hidden * (2 * 4 + 2 * (1 + 3 + 2 + 5))
+    }
+
     /// Predicts the flow.
     ///
     /// - Parameters:
