@@ -25,7 +25,8 @@ struct DecodeCommand: AsyncParsableCommand {
     func run() async throws {
         let file = try SafetensorsFile(latents)
         guard let json = file.metadata[GenerationRecord.textKey] else {
-            throw InputError(latents, "has no '\(GenerationRecord.textKey)' metadata; it is not latents of 'nibble generate'")
+            throw InputError(
+                latents, "has no '\(GenerationRecord.textKey)' metadata; it is not latents of 'nibble generate'")
         }
         let record = try GenerationRecord(json: json)
         _ = try OutputPaths(output, count: 1)

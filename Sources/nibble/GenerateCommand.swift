@@ -50,7 +50,9 @@ struct GenerateCommand: AsyncParsableCommand {
         @Option(help: ArgumentHelp("Make a picture of Nibble or A1111 again.", valueName: "png"))
         var like: String?
 
-        @Flag(help: "Round timestep, guidance and noise as a bf16 run of diffusers does, to compare with a GPU's pictures.")
+        @Flag(
+            help:
+                "Round timestep, guidance and noise as a bf16 run of diffusers does, to compare with a GPU's pictures.")
         var roundConditioning = false
     }
 
@@ -65,13 +67,16 @@ struct GenerateCommand: AsyncParsableCommand {
     func run() async throws {
         let recorded = try picture.like.map { path in
             try RecordedRequest(
-                texts: Dictionary(PNG.read(path).texts.map { ($0.key, $0.value) }, uniquingKeysWith: { first, _ in first }))
+                texts: Dictionary(
+                    PNG.read(path).texts.map { ($0.key, $0.value) }, uniquingKeysWith: { first, _ in first }))
         }
         let request = try request(like: recorded)
         let outputs = try OutputPaths(output.output ?? "nibble-\(request.seed).png", count: request.count)
         let began = ContinuousClock.now
         var model = model
-        if model.model == nil, model.transformer == nil, let recorded = recorded?.record { model.model = recorded.model }
+        if model.model == nil, model.transformer == nil, let recorded = recorded?.record {
+            model.model = recorded.model
+        }
         let pipeline = try model.open(like: recorded?.record)
         var reporter = GenerationReporter(isQuiet: report.quiet || report.json, outputs: outputs)
         for try await event in pipeline(request) { try reporter.handle(event) }

@@ -55,7 +55,9 @@ struct GenerationReporter {
         if let original, let made = written.first?.record {
             let differences = original.differences(from: made)
             if !differences.isEmpty {
-                progress.say("not the same bytes as the original are to be expected: other " + differences.joined(separator: ", "))
+                progress.say(
+                    "not the same bytes as the original are to be expected: other "
+                        + differences.joined(separator: ", "))
             }
         }
         guard json else { return }

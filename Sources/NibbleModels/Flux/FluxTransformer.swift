@@ -81,6 +81,19 @@ public struct FluxTransformer: Sendable {
         tokens * config.hidden * (2 * 4 + 2 * (1 + 3 + 2 + 5))
     }
 
+    /// Multiply-adds of a prediction: all linear layers and both products of attention.
+    public func multiplyAdds(imageTokens: Int, textTokens: Int) -> Double {
+        let hidden = Double(config.hidden)
+        let (image, text) = (Double(imageTokens), Double(textTokens))
+        let tokens = image + text
+        // In either kind of block a token passes 12 hidden² of linear layers: q, k, v, output, and the MLP of ratio 4.
+        let blocks = Double(blockCount) * tokens * (12 * hidden * hidden + 2 * tokens * hidden)
+        let modulations = hidden * hidden * Double(12 * config.doubleBlocks + 3 * config.singleBlocks + 2)
+        let ends =
+            hidden * (image * Double(config.inChannels + config.outChannels) + text * Double(config.jointAttentionDim))
+        return blocks + modulations + ends
+    }
+
     /// Predicts the flow.
     ///
     /// - Parameters:
