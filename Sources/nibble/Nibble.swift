@@ -7,5 +7,6 @@ struct Nibble: AsyncParsableCommand {
         commandName: "nibble",
         abstract: "FLUX.1 pictures on the processor that you have.",
         version: "0.1.0",
+        subcommands: [DoctorCommand.self],
         groupedSubcommands: [])
 }
