@@ -1,4 +1,5 @@
 import Foundation
+import NibbleTensors
 import Testing
 
 @testable import NibblePipelines
@@ -6,7 +7,7 @@ import Testing
 @Suite struct MetadataTests {
     static let plain = GenerationRecord(
         prompt: "a red fox riding a bicycle", seed: 42, steps: 20, guidance: 3.5, width: 1024, height: 768,
-        maxSequenceLength: 512, precision: "bf16", model: "/models/FLUX.1-dev", nibbleVersion: "0.1.0",
+        maxSequenceLength: 512, precision: .bf16, model: "/models/FLUX.1-dev", nibbleVersion: "0.1.0",
         instructionSet: "avx512bf16", roundsConditioning: false)
 
     /// Texts that have broken readers of metadata before: sizes, line ends, quotes, look-alikes of the format itself.
@@ -69,7 +70,8 @@ import Testing
         ("\"width\":1024", "\"width\":4611686018427387904", "width"), ("\"height\":768", "\"height\":-768", "height"),
         ("\"max_sequence_length\":512", "\"max_sequence_length\":0", "max_sequence_length"),
         ("\"guidance\":3.5", "\"guidance\":1e999", "malformed"), ("\"guidance\":3.5", "\"guidance\":NaN", "malformed"),
-        ("\"prompt\":", "\"prompts\":", "malformed"), ("\"format\":1", "\"format\":2", "format"),
+        ("\"precision\":\"bf16\"", "\"precision\":\"f64\"", "precision"), ("\"prompt\":", "\"prompts\":", "malformed"),
+        ("\"format\":1", "\"format\":2", "format"),
         ("a red fox", "a \\ud800 fox", "malformed"),
     ])
     func wrongValues(_ old: String, _ new: String, _ expected: String) throws {

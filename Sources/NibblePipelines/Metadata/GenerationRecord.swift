@@ -1,4 +1,5 @@
 internal import Foundation
+public import NibbleTensors
 
 /// Everything needed to make a picture again, byte for byte on the same instruction set. A PNG carries it as JSON in a
 /// text of the key `nibble`.
@@ -25,8 +26,8 @@ public struct GenerationRecord: Sendable, Equatable {
     public var height: Int
     /// Tokens of the second encoder.
     public var maxSequenceLength: Int
-    /// What the networks computed in, as on the command line: `f32`, `bf16`.
-    public var precision: String
+    /// What the networks computed in.
+    public var precision: Precision
     /// The model's name, or its folder.
     public var model: String
     /// Something that another model of the same name would not share; nil: not known.
@@ -41,7 +42,7 @@ public struct GenerationRecord: Sendable, Equatable {
     /// A record of all its values.
     public init(
         prompt: String, prompt2: String? = nil, seed: UInt64, steps: Int, guidance: Float?, width: Int, height: Int,
-        maxSequenceLength: Int, precision: String, model: String, modelFingerprint: String? = nil,
+        maxSequenceLength: Int, precision: Precision, model: String, modelFingerprint: String? = nil,
         nibbleVersion: String, instructionSet: String, roundsConditioning: Bool
     ) {
         self.prompt = prompt
@@ -112,7 +113,7 @@ extension GenerationRecord: Codable {
         case roundsConditioning = "rounds_conditioning"
     }
 
-    /// Reads a record; a format that is not known and a seed that is no number throw `MetadataError`.
+    /// Reads a record; a format or precision that is not known and a seed that is no number throw `MetadataError`.
     public init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: CodingKeys.self)
         let format = try container.decode(Int.self, forKey: .format)
@@ -120,6 +121,11 @@ extension GenerationRecord: Codable {
         let seedText = try container.decode(String.self, forKey: .seed)
         guard let seed = UInt64(seedText) else {
             throw MetadataError.invalidValue(key: "seed", value: seedText, expected: "a whole number below 2^64")
+        }
+        let precisionText = try container.decode(String.self, forKey: .precision)
+        guard let precision = Precision(rawValue: precisionText) else {
+            let known = Precision.allCases.map(\.rawValue).joined(separator: " or ")
+            throw MetadataError.invalidValue(key: "precision", value: precisionText, expected: known)
         }
         self.init(
             prompt: try container.decode(String.self, forKey: .prompt),
@@ -130,7 +136,7 @@ extension GenerationRecord: Codable {
             width: try container.decode(Int.self, forKey: .width),
             height: try container.decode(Int.self, forKey: .height),
             maxSequenceLength: try container.decode(Int.self, forKey: .maxSequenceLength),
-            precision: try container.decode(String.self, forKey: .precision),
+            precision: precision,
             model: try container.decode(String.self, forKey: .model),
             modelFingerprint: try container.decodeIfPresent(String.self, forKey: .modelFingerprint),
             nibbleVersion: try container.decode(String.self, forKey: .nibbleVersion),
@@ -150,7 +156,7 @@ extension GenerationRecord: Codable {
         try container.encode(width, forKey: .width)
         try container.encode(height, forKey: .height)
         try container.encode(maxSequenceLength, forKey: .maxSequenceLength)
-        try container.encode(precision, forKey: .precision)
+        try container.encode(precision.rawValue, forKey: .precision)
         try container.encode(model, forKey: .model)
         try container.encodeIfPresent(modelFingerprint, forKey: .modelFingerprint)
         try container.encode(nibbleVersion, forKey: .nibbleVersion)
