@@ -54,7 +54,7 @@ struct AttentionReference {
     /// weights add 2 (n + 8) u, rounding the weights 2 w, the output's rounding w |output|.
     init(_ test: AttentionCase) {
         let u = 0x1p-24
-        let w = test.type == NIBBLE_F32 ? u : 0x1p-9
+        let w = unitRoundoff(test.type)
         for query in 0..<test.queries {
             let visible = test.causal ? min(query + 1, test.keys) : test.keys
             let scores = (0..<visible).map { Self.score(test, query, $0) }

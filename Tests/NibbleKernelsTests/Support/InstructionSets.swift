@@ -27,7 +27,7 @@ struct KernelSet: Sendable, CustomTestStringConvertible {
 }
 
 /// The unit roundoff of a type: the most that rounding to nearest changes a normal number, relative to it.
-func unitRoundoff(_ type: nibble_float) -> Double { type == NIBBLE_F32 ? 0x1p-24 : 0x1p-9 }
+func unitRoundoff(_ type: nibble_float) -> Double { type == NIBBLE_F32 ? 0x1p-24 : 0x1p-8 }
 
 /// The most that a type's subnormal numbers are off by; also covers results that are flushed to zero.
 let smallestNormal = 0x1p-126
