@@ -1,9 +1,10 @@
 import Foundation
 import NibbleImages
-import NibblePipelines
 import NibbleTensors
 import NibbleTestSupport
 import Testing
+
+@testable import NibblePipelines
 
 /// The whole pipeline against diffusers' (golden data): a prompt and a seed in, the same picture out.
 @Suite struct FluxPipelineTests {
@@ -83,7 +84,9 @@ import Testing
         let mean = ratios.reduce(0, +) / Double(ratios.count)
         let theirs = Self.cases.filter { $0.folder == folder }.compactMap(\.golden.bfloat16PSNR)
         let theirMean = theirs.reduce(0, +) / Double(max(theirs.count, 1))
-        print("\(folder.lastPathComponent) bf16: \(ratios.map { ($0 * 10).rounded() / 10 }), mean \(mean) dB, diffusers \(theirMean)")
+        print(
+            "\(folder.lastPathComponent) bf16: \(ratios.map { ($0 * 10).rounded() / 10 }), mean \(mean) dB, diffusers \(theirMean)"
+        )
         // 40 dB is what the project asks for where the model's pictures allow diffusers that much.
         #expect(mean >= min(40, theirMean))
     }
@@ -150,7 +153,9 @@ import Testing
         await #expect {
             _ = try await pipeline.pictures(request)
         } throws: { error in
-            guard case PipelineError.invalidRequest(let parameter, _, _)? = error as? PipelineError else { return false }
+            guard case PipelineError.invalidRequest(let parameter, _, _)? = error as? PipelineError else {
+                return false
+            }
             return parameter == name
         }
     }
@@ -177,9 +182,14 @@ import Testing
     }
 
     @Test func `rounded conditioning is what a bf16 run of diffusers passes`() throws {
-        // torch: tensor(3.5).to(bfloat16) * 1000 = 3504; the timestep of sigma 0.7 in the same way.
-        let model = try #require(Goldens.fluxModels.first)
-        _ = model
-        #expect((Float(3.5).roundedToBFloat16 * 1000).roundedToBFloat16 == 3504)
+        let defaults = ResolvedRequest.Defaults(
+            side: 64, latentChannels: 16, latentScale: 8, textLength: nil, hasGuidance: true)
+        let rounded = try ResolvedRequest(FluxRequest(prompt: "", roundsConditioning: true), defaults)
+        let exact = try ResolvedRequest(FluxRequest(prompt: ""), defaults)
+        // In torch: torch.tensor(3.5, dtype=torch.bfloat16) * 1000 is 3504, and with a timestep of 614.79 in bf16,
+        // torch.tensor(614.79, dtype=torch.bfloat16) / 1000 * 1000 is 616 (bf16 has steps of 4 there).
+        #expect(rounded.scaledGuidance == 3504 && exact.scaledGuidance == 3500)
+        #expect(rounded.timestep(614.7918701171875) == 616)
+        #expect(abs(exact.timestep(614.7918701171875) - 614.7918701171875) < 1e-4)
     }
 }
