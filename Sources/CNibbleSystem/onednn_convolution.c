@@ -56,7 +56,7 @@ int nibble_convolution_create(const nibble_convolution_shape *shape, const nibbl
   convolution->plain_weights = nibble_dnn_strided(4, extents, input, strides);
   nibble_descriptor wanted =
       like ? nibble_dnn_copy(NIBBLE_VIEW(like->weights)) : nibble_dnn_any(4, extents, input);
-  dnnl_primitive_attr_t attributes = nibble_dnn_attributes(NIBBLE_DNN_IDENTITY);
+  dnnl_primitive_attr_t attributes = nibble_dnn_attributes(false, NIBBLE_DNN_IDENTITY);
   dnnl_primitive_desc_t chosen = NULL;
   int status = choose(convolution, shape, NIBBLE_VIEW(wanted), attributes, &chosen);
   if (!status) {
