@@ -9,9 +9,10 @@ public protocol TensorSource: Sendable {
     /// All names.
     var tensorNames: Set<String> { get }
 
-    /// A tensor by its name, as a view of the mapped file.
+    /// A tensor by its name, as a view of the mapped file where that is possible.
     ///
     /// - Parameter name: one of `tensorNames`.
+    /// - Returns: its elements, unchanged and contiguous.
     /// - Throws: `CheckpointError.missingTensor`, or what is wrong with the file.
     func tensor(_ name: String) throws(CheckpointError) -> Tensor
 }

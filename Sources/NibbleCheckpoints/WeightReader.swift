@@ -78,6 +78,7 @@ public struct WeightReader: Sendable {
     /// Throws when the source holds tensors that no network asked for.
     ///
     /// - Parameter ignoring: tensors that may be there unused.
+    /// - Throws: `CheckpointError.unexpectedTensors`.
     public func checkNothingIsLeftOver(ignoring: (String) -> Bool = { _ in false }) throws(CheckpointError) {
         let asked = requests.tensors.withLock { $0 }
         let left = source.tensorNames.filter { asked[$0] == nil && !ignoring($0) }.sorted()

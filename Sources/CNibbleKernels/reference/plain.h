@@ -1,0 +1,32 @@
+// The functions of the plain table: what each formula means, in order, one float at a time.
+#ifndef NIBBLE_PLAIN_H
+#define NIBBLE_PLAIN_H
+
+#include "nibble_kernels.h"
+
+void nibble_plain_convert(const void *x, nibble_float x_type, void *y, nibble_float y_type,
+                          size_t n);
+void nibble_plain_layer_norm(const float *x, size_t x_stride, void *y, nibble_float y_type,
+                             size_t y_stride, size_t rows, size_t n, const float *gain,
+                             const float *offset, float epsilon);
+void nibble_plain_rms_norm(const float *x, size_t x_stride, void *y, nibble_float y_type,
+                           size_t y_stride, size_t rows, size_t n, const float *gain,
+                           float epsilon);
+void nibble_plain_rms_norm_rotary(void *x, nibble_float type, size_t x_stride, size_t rows,
+                                  size_t heads, size_t head_dim, const float *gain, float epsilon,
+                                  const float *cosine, const float *sine);
+void nibble_plain_gated_add(float *stream, size_t stream_stride, const void *branch,
+                            nibble_float type, size_t branch_stride, size_t rows, size_t n,
+                            const float *gate);
+void nibble_plain_multiply(void *x, size_t x_stride, const void *y, size_t y_stride,
+                           nibble_float type, size_t rows, size_t n);
+void nibble_plain_silu(const float *x, void *y, nibble_float y_type, size_t n);
+void nibble_plain_column_moments(const void *x, nibble_float type, size_t x_stride, size_t rows,
+                                 size_t n, double *sums, double *squares);
+void nibble_plain_scale_offset(const void *x, nibble_float x_type, size_t x_stride, void *y,
+                               nibble_float y_type, size_t y_stride, size_t rows, size_t n,
+                               const float *gain, const float *offset, bool silu);
+void nibble_plain_row_product(const float *x, const void *w, nibble_float w_type, size_t w_stride,
+                              const float *bias, float *y, size_t in, size_t out);
+
+#endif
