@@ -7,11 +7,13 @@ public enum Checkpoint {
     /// - Parameter path: a `.safetensors` file, a `.safetensors.index.json`, or a folder with either under the names that
     ///   diffusers (`diffusion_pytorch_model`) or transformers (`model`) use. An index wins over a file. A variant (such
     ///   as `model.fp16.safetensors`) is taken only if it is the only thing there.
-    /// - Returns: the tensors.
+    /// - Returns: the tensors; a FLUX.1 transformer in the original names is presented under those of diffusers.
     /// - Throws: `CheckpointError`.
     public static func open(_ path: String) throws(CheckpointError) -> any TensorSource {
         let file = try weightsFile(at: path)
-        return file.hasSuffix(".json") ? try ShardedCheckpoint(index: file) : try SafetensorsFile(file)
+        let source: any TensorSource =
+            file.hasSuffix(".json") ? try ShardedCheckpoint(index: file) : try SafetensorsFile(file)
+        return OriginalFluxCheckpoint(source) ?? source
     }
 
     /// The names, without ending, that the two libraries give to weights.

@@ -25,6 +25,8 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
     case unexpectedTensors(path: String, names: [String])
     /// A tensor holds NaN or infinity.
     case notFinite(path: String, name: String)
+    /// Tensors that hold NaN or infinity, found by reading all of them.
+    case verificationFailed(path: String, names: [String])
 
     /// What is wrong and what to do about it, for people.
     public var description: String {
@@ -50,6 +52,9 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
         case .notFinite(let path, let name):
             "\(path): tensor '\(name.printable)' holds NaN or infinity; download the file again or check it with "
                 + "'nibble inspect --verify'"
+        case .verificationFailed(let path, let names):
+            "\(path): NaN or infinity in \(names.count) tensors, download the file again: "
+                + names.prefix(5).map(\.printable).joined(separator: ", ") + (names.count > 5 ? ", …" : "")
         }
     }
 }

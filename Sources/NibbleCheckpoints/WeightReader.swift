@@ -39,7 +39,7 @@ public struct WeightReader: Sendable {
     /// A tensor of a float type and of a known shape, as a view of the mapped file.
     public func tensor(_ name: String, _ shape: Shape) throws(CheckpointError) -> Tensor {
         let full = prefix + name
-        let tensor = try source.tensor(full)
+        let tensor = try source.tensor(full, expecting: shape)
         requests.tensors.withLock { $0[full] = tensor }
         guard tensor.shape == shape else {
             throw .wrongShape(path: source.location, name: full, found: tensor.shape, expected: shape)

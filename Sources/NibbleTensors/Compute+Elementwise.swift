@@ -46,6 +46,13 @@ extension Compute {
         }
     }
 
+    /// x += constant, element by element of a contiguous f32 tensor of a few thousand elements.
+    public func add(constant: Float, to x: Tensor) {
+        precondition(x.dtype == .float32 && x.isContiguous)
+        let elements = x.mutable(Float.self)
+        for index in 0..<x.elementCount { elements[index] += constant }
+    }
+
     /// y = x / (1 + exp(-x)), element by element of contiguous tensors; x is f32.
     public func silu(_ x: Tensor, into y: Tensor) {
         precondition(x.shape == y.shape && x.dtype == .float32 && x.isContiguous && y.isContiguous)

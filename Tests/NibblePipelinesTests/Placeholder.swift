@@ -1,1 +1,1 @@
-// placeholder, replaced by this suite's first file
+// placeholder

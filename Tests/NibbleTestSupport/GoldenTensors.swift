@@ -61,3 +61,15 @@ public func maximumDifference(_ found: [Float], _ expected: [Float]) -> Float {
 public func maximumDifference(_ found: Tensor, _ expected: [Float]) -> Float {
     maximumDifference(found.floats(), expected)
 }
+
+/// ‖found - expected‖ / ‖expected‖; infinity where the counts differ.
+public func relativeError(_ found: [Float], _ expected: [Float]) -> Double {
+    guard found.count == expected.count else { return .infinity }
+    var difference = 0.0
+    var norm = 0.0
+    for (left, right) in zip(found, expected) {
+        difference += Double(left - right) * Double(left - right)
+        norm += Double(right) * Double(right)
+    }
+    return (difference / norm).squareRoot()
+}
