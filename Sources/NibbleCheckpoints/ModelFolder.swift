@@ -1,4 +1,4 @@
-internal import Foundation
+public import Foundation
 internal import NibbleTensors
 
 /// A FLUX pipeline as diffusers saves it: `model_index.json` and a folder for each component.
@@ -53,6 +53,9 @@ public struct ModelFolder: Sendable {
 
     /// The folder of a component.
     public func folder(_ component: Component) -> String { Self.join(path, component.rawValue) }
+
+    /// The folder of a component, for the tokenizers.
+    public func url(_ component: Component) -> URL { URL(filePath: folder(component)) }
 
     /// Reads a component's configuration: `config.json`, `scheduler_config.json` or `tokenizer_config.json`.
     ///

@@ -1,8 +1,10 @@
-// The arithmetic of Nibble: hot loops over plain arrays. Nothing here allocates, prints, starts a thread or keeps state.
+// The arithmetic of Nibble: hot loops over plain arrays. Nothing here allocates, prints, starts a
+// thread or keeps state.
 //
-// Every function of the table exists for each instruction set; `nibble_kernels_for` hands out the whole table of one,
-// so that a kernel and the layout that it reads are always chosen together. All sets compute the same formula; floats
-// differ between them by rounding only, within the bounds that the tests derive.
+// Every function of the table exists for each instruction set; `nibble_kernels_for` hands out the
+// whole table of one, so that a kernel and the layout that it reads are always chosen together. All
+// sets compute the same formula; floats differ between them by rounding only, within the bounds
+// that the tests derive.
 #ifndef NIBBLE_KERNELS_H
 #define NIBBLE_KERNELS_H
 
@@ -37,28 +39,30 @@ typedef enum nibble_float {
   NIBBLE_F8E4M3 = 3,
 } nibble_float;
 
-/// One head of attention: out = softmax(scale · q kᵀ + bias) v. All arrays are f32, or all are bf16; strides count
-/// elements. The sums, the softmax and the output before its rounding are f32.
+/// One head of attention: out = softmax(scale · q kᵀ + bias) v. All arrays are f32, or all are
+/// bf16; strides count elements. The sums, the softmax and the output before its rounding are f32.
 typedef struct NIBBLE_SENDABLE nibble_attention_shape {
   size_t queries, keys, head_dim;
   size_t q_stride, k_stride, v_stride, out_stride;  ///< from one token to the next
   float scale;
-  /// Added to the scores: bias[query * bias_row_stride + key]; NULL: none. A stride of -1 reads a Toeplitz matrix.
+  /// Added to the scores: bias[query * bias_row_stride + key]; NULL: none. A stride of -1 reads a
+  /// Toeplitz matrix.
   const float *_Nullable bias;
   ptrdiff_t bias_row_stride;
   bool causal;  ///< query i sees keys 0...i only
 } nibble_attention_shape;
 
-/// Attention for one type of arrays. Keys and values of a head are packed once, then queries are worked in ranges that
-/// may run on different threads; the result does not depend on how queries are split into ranges that start at
-/// multiples of `query_block`.
+/// Attention for one type of arrays. Keys and values of a head are packed once, then queries are
+/// worked in ranges that may run on different threads; the result does not depend on how queries
+/// are split into ranges that start at multiples of `query_block`.
 typedef struct NIBBLE_SENDABLE nibble_attention {
   size_t query_block;
   size_t (*packed_bytes)(const nibble_attention_shape *shape);
   size_t (*scratch_bytes)(const nibble_attention_shape *shape);
   /// k, v: [keys, head_dim] -> packed, of `packed_bytes`, aligned to 64.
   void (*pack)(const nibble_attention_shape *shape, const void *k, const void *v, void *packed);
-  /// q, out: [queries, head_dim], pointing at the first query of all; works queries first ..< first + count.
+  /// q, out: [queries, head_dim], pointing at the first query of all; works queries first ..< first
+  /// + count.
   void (*run)(const nibble_attention_shape *shape, const void *q, const void *packed, void *out,
               size_t first, size_t count, void *scratch);
 } nibble_attention;
@@ -69,22 +73,23 @@ typedef struct NIBBLE_SENDABLE nibble_kernels {
 
   nibble_attention attention_f32, attention_bf16;
 
-  /// Converts n elements between any of the float types; to a narrower type to nearest even, NaN stays NaN.
-  /// Destination types: f32 and bf16.
+  /// Converts n elements between any of the float types; to a narrower type to nearest even, NaN
+  /// stays NaN. Destination types: f32 and bf16.
   void (*convert)(const void *x, nibble_float x_type, void *y, nibble_float y_type, size_t n);
 
-  /// Rows of n: y = (x - mean) / sqrt(variance + epsilon) * gain + offset. x is f32; y f32 or bf16; gain, offset
-  /// f32 [n], NULL: 1 and 0.
+  /// Rows of n: y = (x - mean) / sqrt(variance + epsilon) * gain + offset. x is f32; y f32 or bf16;
+  /// gain, offset f32 [n], NULL: 1 and 0.
   void (*layer_norm)(const float *x, size_t x_stride, void *y, nibble_float y_type, size_t y_stride,
-                     size_t rows, size_t n, const float *_Nullable gain, const float *_Nullable offset,
-                     float epsilon);
+                     size_t rows, size_t n, const float *_Nullable gain,
+                     const float *_Nullable offset, float epsilon);
 
   /// Rows of n: y = x / sqrt(mean(x²) + epsilon) * gain. x is f32; y f32 or bf16.
   void (*rms_norm)(const float *x, size_t x_stride, void *y, nibble_float y_type, size_t y_stride,
                    size_t rows, size_t n, const float *gain, float epsilon);
 
-  /// In place on x [rows, heads, head_dim], f32 or bf16: each head is RMS-normalized (gain [head_dim]), then adjacent
-  /// pairs are rotated: (x0 cos - x1 sin, x0 sin + x1 cos), cosine and sine f32 [rows, head_dim / 2].
+  /// In place on x [rows, heads, head_dim], f32 or bf16: each head is RMS-normalized (gain
+  /// [head_dim]), then adjacent pairs are rotated: (x0 cos - x1 sin, x0 sin + x1 cos), cosine and
+  /// sine f32 [rows, head_dim / 2].
   void (*rms_norm_rotary)(void *x, nibble_float type, size_t x_stride, size_t rows, size_t heads,
                           size_t head_dim, const float *gain, float epsilon, const float *cosine,
                           const float *sine);
@@ -100,17 +105,19 @@ typedef struct NIBBLE_SENDABLE nibble_kernels {
   /// y = x / (1 + exp(-x)), n elements.
   void (*silu)(const float *x, void *y, nibble_float y_type, size_t n);
 
-  /// Rows of n: adds each column's sum and sum of squares over the rows to sums [n] and squares [n]. x f32 or bf16.
+  /// Rows of n: adds each column's sum and sum of squares over the rows to sums [n] and squares
+  /// [n]. x f32 or bf16.
   void (*column_moments)(const void *x, nibble_float type, size_t x_stride, size_t rows, size_t n,
                          double *sums, double *squares);
 
-  /// Rows of n: y = f(x * gain + offset) with f the identity or SiLU; x, y f32 or bf16, gain and offset f32 [n].
+  /// Rows of n: y = f(x * gain + offset) with f the identity or SiLU; x, y f32 or bf16, gain and
+  /// offset f32 [n].
   void (*scale_offset)(const void *x, nibble_float x_type, size_t x_stride, void *y,
                        nibble_float y_type, size_t y_stride, size_t rows, size_t n,
                        const float *gain, const float *offset, bool silu);
 
-  /// y[out] = W x + bias for one row: x f32 [in], W [out, in] of any float type, bias f32 [out] or NULL. For products
-  /// of a single row, where reading W is all the work.
+  /// y[out] = W x + bias for one row: x f32 [in], W [out, in] of any float type, bias f32 [out] or
+  /// NULL. For products of a single row, where reading W is all the work.
   void (*row_product)(const float *x, const void *w, nibble_float w_type, size_t w_stride,
                       const float *_Nullable bias, float *y, size_t in, size_t out);
 } nibble_kernels;
@@ -121,11 +128,16 @@ bool nibble_isa_supported(nibble_isa isa);
 /// The kernels of an instruction set; NULL where it is not supported.
 const nibble_kernels *_Nullable nibble_kernels_for(nibble_isa isa);
 
-/// A number of dependent-free multiply-add instructions, to learn what the processor can do at most.
-typedef enum nibble_limit { NIBBLE_LIMIT_INT8 = 0, NIBBLE_LIMIT_BF16 = 1, NIBBLE_LIMIT_F32 = 2 } nibble_limit;
+/// A number of dependent-free multiply-add instructions, to learn what the processor can do at
+/// most.
+typedef enum nibble_limit {
+  NIBBLE_LIMIT_INT8 = 0,
+  NIBBLE_LIMIT_BF16 = 1,
+  NIBBLE_LIMIT_F32 = 2
+} nibble_limit;
 
-/// Runs a loop of the widest multiply-add of `isa` on operands of that type and returns how many multiply-adds it did;
-/// 0 where the instruction set has none.
+/// Runs a loop of the widest multiply-add of `isa` on operands of that type and returns how many
+/// multiply-adds it did; 0 where the instruction set has none.
 uint64_t nibble_run_limit(nibble_isa isa, nibble_limit limit, uint64_t iterations);
 
 /// Tells the processor that this is a waiting loop.

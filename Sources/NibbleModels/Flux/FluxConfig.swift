@@ -1,3 +1,5 @@
+public import NibbleCheckpoints
+
 /// The configuration of diffusers' `FluxTransformer2DModel`, from `transformer/config.json`.
 public struct FluxConfig: Sendable, Equatable {
     /// Channels of a packed latent token: 16 latent channels of a patch of 2 × 2.
@@ -26,8 +28,26 @@ public struct FluxConfig: Sendable, Equatable {
     /// Width of the MLP: FLUX's ratio of 4.
     public var mlp: Int { 4 * hidden }
 
-    /// FLUX.1-dev's.
+    /// FLUX.1-dev's, but without guidance.
     public init() {}
+
+    /// What the tensors of a single file tell of themselves.
+    ///
+    /// - Parameters:
+    ///   - dimensions: the sizes that the tensors' shapes give away.
+    ///   - axes: how a head's channels are shared out among the axes, which leaves no trace in the tensors.
+    public init(_ dimensions: FluxDimensions, axes: [Int]) {
+        inChannels = dimensions.inChannels
+        outChannels = dimensions.inChannels
+        doubleBlocks = dimensions.numLayers
+        singleBlocks = dimensions.numSingleLayers
+        headDim = dimensions.headDim
+        heads = dimensions.numAttentionHeads
+        jointAttentionDim = dimensions.jointAttentionDim
+        pooledProjectionDim = dimensions.pooledProjectionDim
+        guidanceEmbeds = dimensions.guidanceEmbeds
+        axesDimsRope = axes
+    }
 }
 
 extension FluxConfig: Decodable {

@@ -74,6 +74,26 @@ public struct FluxTransformer: Sendable {
     /// The number of blocks.
     public var blockCount: Int { doubleBlocks.count + singleBlocks.count }
 
+    /// About how many bytes of activations a prediction takes.
+    public func activationBytes(tokens: Int) -> Int {
+        // For each token at most: the residual stream and a product's sums in f32; x, q, k, v, their packed copies and
+        // the joined row of a single block (5 × hidden) in 16 bits.
+        tokens * config.hidden * (2 * 4 + 2 * (1 + 3 + 2 + 5))
+    }
+
+    /// Multiply-adds of a prediction: all linear layers and both products of attention.
+    public func multiplyAdds(imageTokens: Int, textTokens: Int) -> Double {
+        let hidden = Double(config.hidden)
+        let (image, text) = (Double(imageTokens), Double(textTokens))
+        let tokens = image + text
+        // In either kind of block a token passes 12 hidden² of linear layers: q, k, v, output, and the MLP of ratio 4.
+        let blocks = Double(blockCount) * tokens * (12 * hidden * hidden + 2 * tokens * hidden)
+        let modulations = hidden * hidden * Double(12 * config.doubleBlocks + 3 * config.singleBlocks + 2)
+        let ends =
+            hidden * (image * Double(config.inChannels + config.outChannels) + text * Double(config.jointAttentionDim))
+        return blocks + modulations + ends
+    }
+
     /// Predicts the flow.
     ///
     /// - Parameters:

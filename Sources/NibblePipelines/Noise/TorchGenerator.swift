@@ -39,8 +39,12 @@ public struct TorchGenerator: Sendable {
 
     /// Normal numbers before their rounding to the tensor's type.
     ///
-    /// - Parameter uniformsForTheTail: whether the values past the last whole group of 16 take uniform numbers from the
-    ///   sequence, although they are then replaced. torch's 32-bit code fills the tensor first, its 16-bit code does not.
+    /// - Parameters:
+    ///   - count: how many.
+    ///   - uniformsForTheTail: whether the values past the last whole group of 16 take uniform numbers from the
+    ///     sequence, although they are then replaced. torch's 32-bit code fills the tensor first, its 16-bit code does
+    ///     not.
+    /// - Returns: the numbers, in 32 bits.
     private mutating func normal(_ count: Int, uniformsForTheTail: Bool) -> [Float] {
         let group = BoxMuller.groupSize
         if count < group { return (0..<count).map { _ in Float(nextNormal()) } }

@@ -31,7 +31,7 @@ public struct FlowMatchEulerDiscreteScheduler: Sendable {
         do {
             configuration = try JSONDecoder().decode(Configuration.self, from: Data(contentsOf: file))
         } catch {
-            throw .unreadable(path: file.path, reason: reason(error))
+            throw .unreadable(path: file.path, reason: oneLine(error))
         }
         try self.init(configuration)
     }
@@ -40,6 +40,7 @@ public struct FlowMatchEulerDiscreteScheduler: Sendable {
     /// `max_image_seq_len`, in double precision.
     ///
     /// - Parameter imageTokens: latent patches, that is, width / 16 times height / 16.
+    /// - Returns: the exponent; diffusers calls it so too.
     public func mu(imageTokens: Int) -> Double {
         let slope =
             (configuration.maxShift - configuration.baseShift)
@@ -53,6 +54,7 @@ public struct FlowMatchEulerDiscreteScheduler: Sendable {
     /// - Parameters:
     ///   - steps: Euler steps, 1 to `stepLimit`.
     ///   - imageTokens: latent patches; without dynamic shifting it does not matter.
+    /// - Returns: one sigma more than steps, and one timestep for each step.
     /// - Throws: `SchedulerError.stepsOutOfRange`; `.notFinite` where a shift is past what 32-bit floats hold.
     public func schedule(steps: Int, imageTokens: Int) throws(SchedulerError) -> NoiseSchedule {
         guard (1...Self.stepLimit).contains(steps) else {
@@ -82,17 +84,5 @@ public struct FlowMatchEulerDiscreteScheduler: Sendable {
         let mu = mu(imageTokens: imageTokens)
         let weight = Float(configuration.timeShift == .exponential ? exp(mu) : mu)
         return weight / (weight + (1 / sigma - 1))
-    }
-}
-
-/// What is known of an error from Foundation's file and JSON functions, in one line.
-private func reason(_ error: any Error) -> String {
-    guard let error = error as? DecodingError else { return error.localizedDescription }
-    switch error {
-    case .typeMismatch(_, let context), .valueNotFound(_, let context), .keyNotFound(_, let context),
-        .dataCorrupted(let context):
-        let path = context.codingPath.map(\.stringValue).joined(separator: ".")
-        return path.isEmpty ? context.debugDescription : "\(path): \(context.debugDescription)"
-    @unknown default: return "\(error)"
     }
 }

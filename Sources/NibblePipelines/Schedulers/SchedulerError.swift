@@ -11,6 +11,7 @@ public enum SchedulerError: Error, Equatable, CustomStringConvertible {
     /// The shift of a picture of that many tokens is past what 32-bit floats hold.
     case notFinite(imageTokens: Int)
 
+    /// What is wrong, and what to do.
     public var description: String {
         switch self {
         case .unreadable(let path, let reason): "\(path): \(reason)"

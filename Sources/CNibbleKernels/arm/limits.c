@@ -1,0 +1,62 @@
+// What Arm can multiply and add at most, as in x86/limits.c.
+#if defined(__aarch64__)
+
+#include <arm_neon.h>
+
+#include "../tables.h"
+
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+#define UNROLL _Pragma("clang loop unroll(full)")
+
+enum { CHAINS = 16 };
+
+/// SDOT came with Armv8.2; all of Apple's processors that run macOS have it.
+static bool has_dot_product(void) {
+#if defined(__linux__)
+  const unsigned long dot_product = 1 << 20;  // HWCAP_ASIMDDP of the kernel's asm/hwcap.h
+  return (getauxval(AT_HWCAP) & dot_product) != 0;
+#elif defined(__APPLE__)
+  return true;
+#else
+  return false;
+#endif
+}
+
+static uint64_t neon_f32(uint64_t iterations) {
+  float32x4_t x = vdupq_n_f32(0), sums[CHAINS] = {};
+  __asm__("" : "+w"(x));
+  for (uint64_t i = 0; i < iterations; i++) {
+    UNROLL for (int chain = 0; chain < CHAINS; chain++) {
+      sums[chain] = vfmaq_f32(sums[chain], x, x);
+      __asm__ volatile("" : "+w"(sums[chain]));
+    }
+  }
+  return iterations * CHAINS * 4;
+}
+
+#pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)
+
+static uint64_t neon_int8(uint64_t iterations) {
+  int8x16_t x = vdupq_n_s8(0);
+  int32x4_t sums[CHAINS] = {};
+  __asm__("" : "+w"(x));
+  for (uint64_t i = 0; i < iterations; i++) {
+    UNROLL for (int chain = 0; chain < CHAINS; chain++) {
+      sums[chain] = vdotq_s32(sums[chain], x, x);
+      __asm__ volatile("" : "+w"(sums[chain]));
+    }
+  }
+  return iterations * CHAINS * 16;
+}
+
+#pragma clang attribute pop
+
+uint64_t nibble_neon_limit(nibble_limit limit, uint64_t iterations) {
+  if (limit == NIBBLE_LIMIT_F32) return neon_f32(iterations);
+  return limit == NIBBLE_LIMIT_INT8 && has_dot_product() ? neon_int8(iterations) : 0;
+}
+
+#endif

@@ -1,0 +1,23 @@
+// AVX2 with FMA and F16C. Sixteen registers: a tile of 6 by 2 leaves four for the operands.
+#if defined(__x86_64__)
+
+#include "../tables.h"
+
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+
+#define WIDTH 8
+#define TILE_ROWS 6
+#define TILE_VECTORS 2
+
+#include "../vector/table.h"
+
+const nibble_kernels nibble_avx2_table = {
+    .isa = NIBBLE_ISA_AVX2,
+    .name = "avx2",
+    .attention_bf16 = ATTENTION_BF16,
+    VECTOR_FUNCTIONS,
+};
+
+#pragma clang attribute pop
+
+#endif

@@ -1,0 +1,16 @@
+// Attention with the bf16 products of AVX-512 BF16, for the table of that set.
+#ifndef NIBBLE_AVX512BF16_H
+#define NIBBLE_AVX512BF16_H
+
+#include "nibble_kernels.h"
+
+enum { NIBBLE_AVX512BF16_QUERY_BLOCK = 96 };
+size_t nibble_avx512bf16_attention_packed_bytes(const nibble_attention_shape *shape);
+size_t nibble_avx512bf16_attention_scratch_bytes(const nibble_attention_shape *shape);
+void nibble_avx512bf16_attention_pack(const nibble_attention_shape *shape, const void *k,
+                                      const void *v, void *packed);
+void nibble_avx512bf16_attention_run(const nibble_attention_shape *shape, const void *q,
+                                     const void *packed, void *out, size_t first, size_t count,
+                                     void *scratch);
+
+#endif
