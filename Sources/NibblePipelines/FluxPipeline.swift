@@ -182,7 +182,7 @@ public actor FluxPipeline {
             prompt: resolved.prompt, prompt2: resolved.request.prompt2, seed: resolved.request.seed &+ UInt64(picture),
             steps: resolved.steps, guidance: transformer.config.guidanceEmbeds ? resolved.guidance : nil,
             width: resolved.width, height: resolved.height, maxSequenceLength: resolved.maxSequenceLength,
-            precision: options.precision.rawValue, model: options.transformer ?? model, modelFingerprint: fingerprint,
+            precision: options.precision, model: options.transformer ?? model, modelFingerprint: fingerprint,
             nibbleVersion: Self.version, instructionSet: InstructionSet.current.description,
             roundsConditioning: resolved.request.roundsConditioning)
     }

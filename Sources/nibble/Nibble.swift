@@ -15,12 +15,12 @@ struct Nibble: AsyncParsableCommand {
         version: FluxPipeline.version,
         groupedSubcommands: [
             CommandGroup(name: "Pictures:", subcommands: [GenerateCommand.self, DecodeCommand.self]),
-            CommandGroup(name: "Models:", subcommands: [InspectCommand.self, TokenizeCommand.self]),
+            CommandGroup(name: "Models:", subcommands: [TokenizeCommand.self]),
             CommandGroup(name: "This machine:", subcommands: [DoctorCommand.self, BenchCommand.self]),
         ])
 
     static func main() async {
-        let work = Task {
+        let work = Task<Void, Never> {
             do {
                 var command = try parseAsRoot()
                 if var command = command as? any AsyncParsableCommand {
@@ -28,7 +28,7 @@ struct Nibble: AsyncParsableCommand {
                 } else {
                     try command.run()
                 }
-                exit(ExitStatus.success.rawValue)
+                ExitStatus.leave()
             } catch {
                 ExitStatus.leave(because: error, of: Self.self)
             }
