@@ -129,10 +129,11 @@ extension FluxPipeline {
         defer { compute.workspace.release() }
         let autoencoder = try AutoencoderKL(autoencoderConfig, weights: WeightReader(folder.weights(.vae)))
         let picture = try autoencoder.decode(
-            latents, memory: .automatic(limit: memory.limit), on: compute
+            autoencoder.unscaled(latents), memory: .automatic(limit: memory.limit), on: compute
         ) { try Task.checkCancellation() }
         try check(picture, of: "the autoencoder", autoencoder.weights)
-        return Bitmap(picture)
+        return Bitmap(
+            width: picture.shape[1], height: picture.shape[0], pixels: AutoencoderKL.bytes(of: picture))
     }
 
     /// Throws where a result is not finite: because of a weight that is not, or without such a reason.
