@@ -127,13 +127,13 @@ extension FluxPipeline {
     func decodePicture(_ latents: Tensor) throws -> Bitmap {
         compute.workspace.release()
         defer { compute.workspace.release() }
-        let weights = WeightReader(try folder.weights(.vae))
-        let autoencoder = try Autoencoder(autoencoderConfig, weights: weights)
+        let autoencoder = try AutoencoderKL(autoencoderConfig, weights: WeightReader(folder.weights(.vae)))
         let picture = try autoencoder.decode(
             autoencoder.unscaled(latents), memory: .automatic(limit: memory.limit), on: compute
         ) { try Task.checkCancellation() }
-        try check(picture, of: "the autoencoder", weights)
-        return Bitmap(width: picture.shape[1], height: picture.shape[0], pixels: Autoencoder.bytes(of: picture))
+        try check(picture, of: "the autoencoder", autoencoder.weights)
+        return Bitmap(
+            width: picture.shape[1], height: picture.shape[0], pixels: AutoencoderKL.bytes(of: picture))
     }
 
     /// Throws where a result is not finite: because of a weight that is not, or without such a reason.
