@@ -82,12 +82,21 @@ static void append(dnnl_post_ops_t operations, dnnl_alg_kind_t kind, float alpha
 #endif
 }
 
-dnnl_primitive_attr_t nibble_dnn_attributes(nibble_dnn_activation activation) {
+static void append_sum(dnnl_post_ops_t operations) {
+#if DNNL_VERSION_MAJOR >= 3
+  dnnl_post_ops_append_sum(operations, 1, 0, dnnl_data_type_undef);
+#else
+  dnnl_post_ops_append_sum(operations, 1);
+#endif
+}
+
+dnnl_primitive_attr_t nibble_dnn_attributes(bool accumulates, nibble_dnn_activation activation) {
   dnnl_primitive_attr_t attributes;
   if (dnnl_primitive_attr_create(&attributes) != dnnl_success) return NULL;
   dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
   dnnl_post_ops_t operations;
-  if (activation != NIBBLE_DNN_IDENTITY && dnnl_post_ops_create(&operations) == dnnl_success) {
+  if (dnnl_post_ops_create(&operations) == dnnl_success) {
+    if (accumulates) append_sum(operations);
     if (activation == NIBBLE_DNN_GELU_TANH) append(operations, dnnl_eltwise_gelu_tanh, 0);
     if (activation == NIBBLE_DNN_GELU_ERF) append(operations, dnnl_eltwise_gelu_erf, 0);
     if (activation == NIBBLE_DNN_QUICK_GELU) append(operations, dnnl_eltwise_swish, 1.702f);

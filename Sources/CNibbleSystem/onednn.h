@@ -39,8 +39,9 @@ nibble_descriptor nibble_dnn_any(int rank, const dnnl_dim_t *extents, dnnl_data_
 nibble_descriptor nibble_dnn_copy(nibble_descriptor_view descriptor);
 void nibble_dnn_release(nibble_descriptor *descriptor);
 
-/// Attributes: scratch memory from the caller, and an activation at the end.
-dnnl_primitive_attr_t nibble_dnn_attributes(nibble_dnn_activation activation);
+/// Attributes: scratch memory from the caller; the result added to what the output holds; an
+/// activation at the end.
+dnnl_primitive_attr_t nibble_dnn_attributes(bool accumulates, nibble_dnn_activation activation);
 
 /// One argument of a primitive: its role, descriptor and address.
 typedef struct nibble_argument {

@@ -37,8 +37,7 @@ static int choose(const struct nibble_convolution *convolution,
 #endif
 }
 
-int nibble_convolution_create(const nibble_convolution_shape *shape, const nibble_convolution *like,
-                              nibble_convolution **result) {
+int nibble_convolution_create(const nibble_convolution_shape *shape, nibble_convolution **result) {
   struct nibble_convolution *convolution = calloc(1, sizeof *convolution);
   if (!convolution) return dnnl_out_of_memory;
   dnnl_data_type_t input = nibble_dnn_data_type(shape->input);
@@ -54,9 +53,8 @@ int nibble_convolution_create(const nibble_convolution_shape *shape, const nibbl
   convolution->y = channels_last(height, width, shape->out, nibble_dnn_data_type(shape->output));
   convolution->bias = nibble_dnn_strided(1, (dnnl_dim_t[]){out}, dnnl_f32, (dnnl_dim_t[]){1});
   convolution->plain_weights = nibble_dnn_strided(4, extents, input, strides);
-  nibble_descriptor wanted =
-      like ? nibble_dnn_copy(NIBBLE_VIEW(like->weights)) : nibble_dnn_any(4, extents, input);
-  dnnl_primitive_attr_t attributes = nibble_dnn_attributes(NIBBLE_DNN_IDENTITY);
+  nibble_descriptor wanted = nibble_dnn_any(4, extents, input);
+  dnnl_primitive_attr_t attributes = nibble_dnn_attributes(false, NIBBLE_DNN_IDENTITY);
   dnnl_primitive_desc_t chosen = NULL;
   int status = choose(convolution, shape, NIBBLE_VIEW(wanted), attributes, &chosen);
   if (!status) {
@@ -94,6 +92,11 @@ size_t nibble_convolution_scratch_bytes(const nibble_convolution *convolution) {
 
 size_t nibble_convolution_packed_bytes(const nibble_convolution *convolution) {
   return dnnl_memory_desc_get_size(NIBBLE_VIEW(convolution->weights));
+}
+
+bool nibble_convolution_packs_alike(const nibble_convolution *one,
+                                    const nibble_convolution *other) {
+  return dnnl_memory_desc_equal(NIBBLE_VIEW(one->weights), NIBBLE_VIEW(other->weights));
 }
 
 int nibble_convolution_pack(const nibble_convolution *convolution, const void *weights,

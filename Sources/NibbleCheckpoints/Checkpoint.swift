@@ -26,7 +26,7 @@ public enum Checkpoint {
             throw .inaccessible(path: path, reason: "there is no such file or folder")
         }
         guard isFolder.boolValue else { return path }
-        let folder = path.hasSuffix("/") ? path : path + "/"
+        let folder = path.appendingPath("")
         let names = try fileNames(in: folder)
         for stem in stems {
             for name in ["\(stem).safetensors.index.json", "\(stem).safetensors"] where names.contains(name) {
@@ -75,6 +75,9 @@ public enum Checkpoint {
 extension String {
     /// The folder of a path with its slash; empty for a name alone.
     var folderOfPath: String { lastIndex(of: "/").map { String(self[...$0]) } ?? "" }
+
+    /// The path of something in this folder.
+    func appendingPath(_ name: String) -> String { hasSuffix("/") ? self + name : "\(self)/\(name)" }
 
     /// Whether there is a file or folder of that path.
     var isExistingFile: Bool { FileManager.default.fileExists(atPath: self) }

@@ -60,7 +60,11 @@ public enum CheckpointKind: Sendable, Equatable, CustomStringConvertible {
             self = .lora
         } else if names.contains("x_embedder.weight"), let dimensions = try? FluxDimensions(of: source) {
             self = .fluxTransformer(dimensions, originalNames: source is OriginalFluxCheckpoint)
-        } else if let layers = Self.count(names, after: "text_model.encoder.layers.") {
+        } else if let prefix = Self.clipPrefixes.first(where: {
+            names.contains($0 + "embeddings.token_embedding.weight")
+        }),
+            let layers = Self.count(names, after: prefix + "encoder.layers.")
+        {
             self = .clipTextModel(layers: layers)
         } else if names.contains(where: { $0.hasSuffix("block.0.layer.0.SelfAttention.q.weight") }),
             let layers = Self.count(names, after: "encoder.block.")
@@ -72,6 +76,9 @@ public enum CheckpointKind: Sendable, Equatable, CustomStringConvertible {
             self = .unknown
         }
     }
+
+    /// transformers 5 saves a text model without the first part of its names.
+    private static let clipPrefixes = ["text_model.", ""]
 
     /// Names of PEFT, diffusers, kohya and ComfyUI.
     private static func isLoRA(_ name: String) -> Bool {

@@ -64,14 +64,14 @@ public struct Inspection: Sendable {
     /// - Throws: `CheckpointError`.
     public init(_ path: String) throws(CheckpointError) {
         self.path = path
-        let indexPath = "\(path)/model_index.json"
+        let indexPath = path.appendingPath("model_index.json")
         if indexPath.isExistingFile {
             let index = try decodeConfiguration(indexPath, as: PipelineIndex.self)
             pipeline = index.className
-            missingComponents = index.folders.filter { !"\(path)/\($0)".isExistingFile }
+            missingComponents = index.folders.filter { !path.appendingPath($0).isExistingFile }
             var components: [Component] = []
-            for name in index.folders where try Self.hasWeights("\(path)/\(name)") {
-                components.append(try Component("\(path)/\(name)", name: name))
+            for name in index.folders where try Self.hasWeights(path.appendingPath(name)) {
+                components.append(try Component(path.appendingPath(name), name: name))
             }
             self.components = components
             return
@@ -82,7 +82,7 @@ public struct Inspection: Sendable {
         let files = names.filter { $0.hasSuffix(".safetensors") }
         if !files.isEmpty, (try? Checkpoint.weightsFile(at: path)) == nil {
             var components: [Component] = []
-            for name in files { components.append(try Component("\(path)/\(name)", name: name)) }
+            for name in files { components.append(try Component(path.appendingPath(name), name: name)) }
             self.components = components
         } else {
             components = [try Component(path, name: nil)]

@@ -41,7 +41,7 @@ public struct ModelFolder: Sendable {
     /// - Throws: `CheckpointError`: `.wrongConfiguration` for the folder of another pipeline.
     public init(_ path: String) throws(CheckpointError) {
         guard path.isExistingFile else { throw .inaccessible(path: path, reason: "there is no such folder") }
-        let indexPath = Self.join(path, "model_index.json")
+        let indexPath = path.appendingPath("model_index.json")
         let index = try decodeConfiguration(indexPath, as: Index.self)
         guard Self.knownPipelines.contains(index.className) else {
             throw .wrongConfiguration(
@@ -52,7 +52,7 @@ public struct ModelFolder: Sendable {
     }
 
     /// The folder of a component.
-    public func folder(_ component: Component) -> String { Self.join(path, component.rawValue) }
+    public func folder(_ component: Component) -> String { path.appendingPath(component.rawValue) }
 
     /// The folder of a component, for the tokenizers.
     public func url(_ component: Component) -> URL { URL(filePath: folder(component)) }
@@ -67,7 +67,7 @@ public struct ModelFolder: Sendable {
     public func config<Configuration: Decodable>(
         _ component: Component, as type: Configuration.Type
     ) throws(CheckpointError) -> Configuration {
-        try decodeConfiguration(Self.join(folder(component), component.configurationFile), as: type)
+        try decodeConfiguration(folder(component).appendingPath(component.configurationFile), as: type)
     }
 
     /// Opens a component's weights.
@@ -79,10 +79,6 @@ public struct ModelFolder: Sendable {
         let folder = folder(component)
         guard folder.isExistingFile else { throw .missingFile(path: folder, neededBy: path) }
         return try Checkpoint.open(folder)
-    }
-
-    private static func join(_ folder: String, _ name: String) -> String {
-        folder.hasSuffix("/") ? folder + name : "\(folder)/\(name)"
     }
 }
 
@@ -102,7 +98,7 @@ public func decodeConfiguration<Configuration: Decodable>(
     guard file.byteCount <= 16 << 20 else {
         throw .malformed(path: path, reason: "\(file.byteCount) bytes are too many for a configuration")
     }
-    let data = Data(bytes: file.base, count: file.byteCount)
+    let data = Data(file.copiedBytes)
     do {
         return try JSONDecoder().decode(type, from: data)
     } catch let error as DecodingError {

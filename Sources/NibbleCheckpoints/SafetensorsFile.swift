@@ -61,4 +61,9 @@ extension Storage {
             throw .inaccessible(path: path, reason: "cannot \(error.action): \(CheckpointError.reason(error.errno))")
         }
     }
+
+    /// A copy of all bytes, for small files. The storage stays until it is made.
+    var copiedBytes: [UInt8] {
+        withExtendedLifetime(self) { [UInt8](UnsafeRawBufferPointer(start: base, count: byteCount)) }
+    }
 }

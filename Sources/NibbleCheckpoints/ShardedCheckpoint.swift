@@ -57,7 +57,7 @@ public struct ShardedCheckpoint: TensorSource {
         guard file.byteCount <= maximumIndexSize else {
             throw .malformed(path: path, reason: "\(file.byteCount) bytes are too many for an index")
         }
-        var reader = JSONReader([UInt8](UnsafeRawBufferPointer(start: file.base, count: file.byteCount)))
+        var reader = JSONReader(file.copiedBytes)
         var weightMap: [String: String]?
         do throws(JSONReader.Failure) {
             try reader.object { (reader, key) throws(JSONReader.Failure) in

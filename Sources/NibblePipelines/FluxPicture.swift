@@ -1,4 +1,3 @@
-public import Foundation
 public import NibbleImages
 
 /// A picture and how it was made.

@@ -29,6 +29,9 @@ public actor FluxPipeline {
         public init() {}
     }
 
+    /// Pixels of a picture where neither the request nor the autoencoder says how many: FLUX.1's.
+    private static let usualSide = 1024
+
     /// The version that pictures are signed with.
     public static let version = "0.1.0"
 
@@ -172,8 +175,8 @@ public actor FluxPipeline {
 
     private var defaults: ResolvedRequest.Defaults {
         ResolvedRequest.Defaults(
-            side: autoencoderConfig.sampleSize, latentChannels: autoencoderConfig.latentChannels,
-            latentScale: autoencoderConfig.scale, textLength: t5Tokenizer.modelMaxLength,
+            side: autoencoderConfig.sampleSize ?? Self.usualSide, latentChannels: autoencoderConfig.latentChannels,
+            latentScale: autoencoderConfig.downsampling, textLength: t5Tokenizer.modelMaxLength,
             hasGuidance: transformer.config.guidanceEmbeds)
     }
 
@@ -182,7 +185,7 @@ public actor FluxPipeline {
             prompt: resolved.prompt, prompt2: resolved.request.prompt2, seed: resolved.request.seed &+ UInt64(picture),
             steps: resolved.steps, guidance: transformer.config.guidanceEmbeds ? resolved.guidance : nil,
             width: resolved.width, height: resolved.height, maxSequenceLength: resolved.maxSequenceLength,
-            precision: options.precision.rawValue, model: options.transformer ?? model, modelFingerprint: fingerprint,
+            precision: options.precision, model: options.transformer ?? model, modelFingerprint: fingerprint,
             nibbleVersion: Self.version, instructionSet: InstructionSet.current.description,
             roundsConditioning: resolved.request.roundsConditioning)
     }

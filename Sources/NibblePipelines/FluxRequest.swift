@@ -78,8 +78,8 @@ struct ResolvedRequest: Sendable {
 
     init(_ request: FluxRequest, _ defaults: Defaults) throws(PipelineError) {
         func check<Value: Comparable>(
-            _ parameter: String, _ value: Value, _ range: ClosedRange<Value>, _ also: (Value) -> Bool = { _ in true },
-            _ expected: String
+            _ parameter: String, _ value: Value, _ range: ClosedRange<Value>, _ expected: String,
+            also: (Value) -> Bool = { _ in true }
         ) throws(PipelineError) -> Value {
             guard range.contains(value), also(value) else {
                 throw .invalidRequest(parameter: parameter, found: "\(value)", expected: expected)
@@ -92,8 +92,8 @@ struct ResolvedRequest: Sendable {
         let multiple = 2 * defaults.latentScale
         let sizes = "a multiple of \(multiple) from \(multiple) to \(Self.maximumSide)"
         let range = multiple...Self.maximumSide
-        width = try check("width", request.width ?? defaults.side, range, { $0 % multiple == 0 }, sizes)
-        height = try check("height", request.height ?? defaults.side, range, { $0 % multiple == 0 }, sizes)
+        width = try check("width", request.width ?? defaults.side, range, sizes) { $0 % multiple == 0 }
+        height = try check("height", request.height ?? defaults.side, range, sizes) { $0 % multiple == 0 }
         let most = FlowMatchEulerDiscreteScheduler.stepLimit
         steps = try check(
             "steps", request.steps ?? (defaults.hasGuidance ? 28 : 4), 1...most, "a number from 1 to \(most)")

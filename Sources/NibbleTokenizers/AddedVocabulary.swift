@@ -118,7 +118,8 @@ struct AddedVocabulary: Sendable {
             if token.stripsLeft { start = max(textStart, Self.whitespaceStart(before: start, in: text)) }
             if token.stripsRight { end = Self.whitespaceEnd(after: end, in: text) }
             if textStart < start { segments.append(.text(piece.slice(textStart..<start))) }
-            segments.append(.token(ids[Int(match.value)]))
+            // A token of white space that the one before it has taken along is gone.
+            if start < end { segments.append(.token(ids[Int(match.value)])) }
             textStart = end
         }
         if textStart < text.endIndex { segments.append(.text(piece.slice(textStart..<text.endIndex))) }

@@ -20,7 +20,7 @@ struct Nibble: AsyncParsableCommand {
         ])
 
     static func main() async {
-        let work = Task {
+        let work = Task<Void, Never> {
             do {
                 var command = try parseAsRoot()
                 if var command = command as? any AsyncParsableCommand {
@@ -28,7 +28,7 @@ struct Nibble: AsyncParsableCommand {
                 } else {
                     try command.run()
                 }
-                exit(ExitStatus.success.rawValue)
+                ExitStatus.leave()
             } catch {
                 ExitStatus.leave(because: error, of: Self.self)
             }

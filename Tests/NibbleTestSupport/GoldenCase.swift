@@ -17,7 +17,11 @@ public struct GoldenCase: Decodable, Sendable {
     /// Number of T5 tokens.
     public let maxSequenceLength: Int
 
+    /// PSNR of diffusers' own bf16 run against its f32 picture, in dB.
+    public let bfloat16PSNR: Double?
+
     private enum CodingKeys: String, CodingKey {
+        case bfloat16PSNR = "bf16_pipeline_image_psnr_same_noise"
         case file, prompt, width, height, steps, seed, guidance
         case maxSequenceLength = "max_seq"
     }

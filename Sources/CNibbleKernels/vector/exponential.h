@@ -23,15 +23,15 @@ INLINE floats polynomial(floats x, const float *coefficients, int degree) {
   return value;
 }
 
-/// 2^(x + correction); the correction is what a rounding of x has lost. Zero below 2^-127, infinity
-/// from 2^127.5 on, NaN of NaN.
+/// 2^(x + correction) for x up to 128; the correction is what a rounding of x has lost. Zero below
+/// 2^-127, infinity from 2^127.5 on, NaN of NaN.
 ///
 /// x is split into an integer and a fraction of at most 1/2 by adding a number so large that its
 /// last place is 1. That number ends in 127, the bias of the exponent, so that the sum's low bits,
 /// moved up, are the float 2^integer: all zero for -127, an infinity for 128.
 INLINE floats power_of_two(floats x, floats correction, const float *coefficients, int degree) {
   const floats last_place_one = broadcast(0x1.8p23f + 127);
-  x = lesser(broadcast(128), greater(broadcast(-127), x));  // in this order, NaN goes through
+  x = greater(broadcast(-127), x);  // in this order, NaN goes through
   floats shifted = x + last_place_one;
   floats fraction = (x - (shifted - last_place_one)) + correction;
   return polynomial(fraction, coefficients, degree) * (floats)((uints)shifted << 23);

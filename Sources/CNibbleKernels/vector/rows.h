@@ -76,11 +76,12 @@ static void multiply(void *x, size_t x_stride, const void *y, size_t y_stride, n
     FOR_TYPE(type, TYPE, multiply_rows(x, x_stride, y, y_stride, TYPE, rows, n))}
 
 /// x / (1 + e^-x). The product x · log2 e is rounded; what it lost is put back, since for large x
-/// it matters.
+/// it matters. From -89 down e^-x is infinite, from 88 up it makes no difference to 1.
 INLINE floats silu_of(floats x) {
   const floats high = broadcast(0x1.715476p0f), low = broadcast(0x1.4ae0cp-26f);
-  floats exponent = -x * high;
-  floats lost = multiply_add(-x, low, multiply_add(-x, high, -exponent));
+  floats negated = greater(broadcast(-88), lesser(broadcast(89), -x));
+  floats exponent = negated * high;
+  floats lost = multiply_add(negated, low, multiply_add(negated, high, -exponent));
   return x / (1 + power_of_two(exponent, lost, exponential_degree_6, 6));
 }
 

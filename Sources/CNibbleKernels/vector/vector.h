@@ -28,11 +28,10 @@ typedef floats floats_in_memory __attribute__((aligned(4), may_alias));
 typedef halves halves_in_memory __attribute__((aligned(2), may_alias));
 typedef bytes bytes_in_memory __attribute__((aligned(1), may_alias));
 
+/// A scalar operand is broadcast, and x - 0 is x for every x, so that nothing else is left to do
+/// (-0 + 0 would be 0).
 INLINE floats broadcast(float value) {
-  return (floats){} + value;
-}
-INLINE uints broadcast_bits(uint32_t bits) {
-  return (uints){} + bits;
+  return value - (floats){};
 }
 
 /// mask ? x : y, lane by lane; a mask is what a comparison gives: all bits or none.

@@ -57,14 +57,13 @@ typedef struct nibble_convolution_shape {
 
 typedef struct nibble_convolution nibble_convolution;
 
-/// Compiles a convolution. With `like`, its weights are packed as that one's are, so that both can
-/// share them.
 int nibble_convolution_create(const nibble_convolution_shape *shape,
-                              const nibble_convolution *_Nullable like,
                               nibble_convolution *_Nullable *_Nonnull convolution);
 void nibble_convolution_destroy(nibble_convolution *convolution);
 size_t nibble_convolution_scratch_bytes(const nibble_convolution *convolution);
 size_t nibble_convolution_packed_bytes(const nibble_convolution *convolution);
+/// Whether both convolutions, of the same channels, kernel and types, read weights packed alike.
+bool nibble_convolution_packs_alike(const nibble_convolution *one, const nibble_convolution *other);
 /// Packs contiguous weights [out, in, kernel, kernel] of the convolution's input type.
 int nibble_convolution_pack(const nibble_convolution *convolution, const void *weights,
                             void *packed);

@@ -51,7 +51,7 @@ extension CLIPTextConfig: Decodable {
             named: values.decodeIfPresent(String.self, forKey: .activation) ?? "quick_gelu", from: .activation)
         epsilon = try values.epsilon(.epsilon, standard: 1e-5)
         // Not bounded by the vocabulary: old files say 2 for "the largest id", and a wrong id is merely never found.
-        endToken = try values.decodeIfPresent(Int.self, forKey: .endToken) ?? 49_407
+        endToken = try values.integer(.endToken, standard: 49_407)
         guard hidden.isMultiple(of: heads) else {
             throw values.refusal(of: .heads, found: heads, expected: "a divisor of hidden_size \(hidden)")
         }

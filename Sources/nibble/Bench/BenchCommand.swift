@@ -48,7 +48,8 @@ struct BenchReport: Encodable {
     let name: String
     let instructionSet: String
     let threads: Int
-    let precision: Precision
+    /// What the numbers are: `f32`, `bf16`.
+    let precision: String
     /// Multiply-adds of one run.
     let macs: Double
     /// Seconds of every measured run.
@@ -62,12 +63,6 @@ struct BenchReport: Encodable {
     let peakRssMib: Double
     /// Page faults of the measured runs.
     let pageFaults: Int
-
-    enum CodingKeys: String, CodingKey {
-        case name, threads, macs, times, seconds, gmacs, fraction
-        case instructionSet, limitGmacs, peakRssBytes, peakRssMib, pageFaults
-        case precision
-    }
 
     /// Measures `work`.
     ///
@@ -92,7 +87,7 @@ struct BenchReport: Encodable {
         self.times = times
         instructionSet = InstructionSet.current.description
         threads = compute.pool.threadCount
-        precision = compute.precision
+        precision = compute.precision.rawValue
         seconds = times.min() ?? 0
         gmacs = macs / seconds * 1e-9
         let limit = MachineLimits.rate(of: compute.precision == .bf16 ? .bfloat16 : .float32, on: compute.pool)
@@ -107,8 +102,8 @@ struct BenchReport: Encodable {
         if json { return try printJSON(self) }
         let limit =
             limitGmacs > 0
-            ? String(format: "%.0f %% of the %@ limit of %.0f", fraction * 100, precision.rawValue, limitGmacs)
-            : "this processor has no \(precision.rawValue) multiply-adds"
+            ? String(format: "%.0f %% of the %@ limit of %.0f", fraction * 100, precision, limitGmacs)
+            : "this processor has no \(precision) multiply-adds"
         Swift.print(
             "\(name): " + String(format: "%.2f ms, %.0f G multiply-adds a second, ", seconds * 1e3, gmacs) + limit
                 + String(format: ", peak memory %.0f MiB, ", peakRssMib) + "\(threads) threads, \(instructionSet)")

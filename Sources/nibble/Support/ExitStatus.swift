@@ -15,6 +15,9 @@ enum ExitStatus: Int32 {
     case internalError = 70
     case cancelled = 130
 
+    /// Ends the process with success.
+    static func leave() -> Never { Foundation.exit(success.rawValue) }
+
     /// Prints what went wrong, once, to standard error, and ends the process.
     static func leave(because error: any Error, of command: any ParsableCommand.Type) -> Never {
         switch error {

@@ -3,8 +3,8 @@ internal import Foundation
 
 /// Turns the first Ctrl-C into the cancellation of the work, which then ends in good order; a second one ends the process
 /// at once.
-final class Interruption: Sendable {
-    private let sources: [any DispatchSourceSignal & Sendable]
+final class Interruption {
+    private let sources: [any DispatchSourceSignal]
 
     init(cancelling work: Task<Void, Never>) {
         sources = [SIGINT, SIGTERM].map { number in

@@ -1,7 +1,7 @@
-internal import ArgumentParser
+public import ArgumentParser
 internal import Foundation
 internal import NibblePipelines
-internal import NibbleTensors
+public import NibbleTensors
 
 extension Precision: ExpressibleByArgument {}
 
@@ -29,7 +29,7 @@ struct ModelOptions: ParsableArguments {
     /// - Parameter record: what a picture says that it was made with; the options come first.
     func open(like record: GenerationRecord? = nil) throws -> FluxPipeline {
         var options = FluxPipeline.Options()
-        options.precision = precision ?? record.flatMap { Precision(rawValue: $0.precision) } ?? .bf16
+        options.precision = precision ?? record?.precision ?? .bf16
         options.threads = machine.threads
         options.memoryLimit = try machine.memoryLimit()
         options.transformer = transformer
