@@ -25,6 +25,11 @@ let package = Package(
     products: [
         .executable(name: "nibble", targets: ["nibble"]),
         .library(name: "NibblePipelines", targets: ["NibblePipelines"]),
+        // For the fuzzing package in Fuzz/, which reads files from elsewhere through them.
+        .library(name: "NibbleCheckpoints", targets: ["NibbleCheckpoints"]),
+        .library(name: "NibbleImages", targets: ["NibbleImages"]),
+        .library(name: "NibbleTensors", targets: ["NibbleTensors"]),
+        .library(name: "NibbleTokenizers", targets: ["NibbleTokenizers"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.6.0"),

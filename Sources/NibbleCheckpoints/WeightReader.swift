@@ -9,7 +9,7 @@ public struct WeightReader: Sendable {
     private let requests: Requests
 
     private final class Requests: Sendable {
-        let names = Mutex<Set<String>>([])
+        let tensors = Mutex<[String: Tensor]>([:])
     }
 
     /// A reader of all of a source.
@@ -39,8 +39,8 @@ public struct WeightReader: Sendable {
     /// A tensor of a float type and of a known shape, as a view of the mapped file.
     public func tensor(_ name: String, _ shape: Shape) throws(CheckpointError) -> Tensor {
         let full = prefix + name
-        requests.names.withLock { _ = $0.insert(full) }
-        let tensor = try source.tensor(full)
+        let tensor = try source.tensor(full, expecting: shape)
+        requests.tensors.withLock { $0[full] = tensor }
         guard tensor.shape == shape else {
             throw .wrongShape(path: source.location, name: full, found: tensor.shape, expected: shape)
         }
@@ -59,12 +59,46 @@ public struct WeightReader: Sendable {
         return Tensor(values, shape: [count])
     }
 
+    /// All tensors that were read through this reader and the readers below it.
+    public var mappedWeights: MappedWeights {
+        MappedWeights(requests.tensors.withLock { all in all.filter { $0.key.hasPrefix(prefix) }.map(\.value) })
+    }
+
+    /// A few letters that tell this checkpoint from another of the same shapes: a hash (FNV-1a) of all names, types and
+    /// shapes, and of some bytes of a few tensors.
+    public var fingerprint: String {
+        let tensors = requests.tensors.withLock { $0 }.sorted { $0.key < $1.key }
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        func add(_ bytes: some Sequence<UInt8>) {
+            for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        }
+        for (name, tensor) in tensors { add("\(name) \(tensor.dtype.rawValue) \(tensor.shape)".utf8) }
+        // Each touches a page of the file: 32 of them cost less than a second on any disk.
+        for index in stride(from: 0, to: tensors.count, by: max(tensors.count / 32, 1)) where index < tensors.count {
+            add(tensors[index].value.rows(0..<min(1, tensors[index].value.rows)).bytes.prefix(256))
+        }
+        let digits = String(hash, radix: 16)
+        return String(repeating: "0", count: 16 - digits.count) + digits
+    }
+
+    /// Throws when one of the tensors read through this reader holds NaN or infinity. Reads all of them: for use when a
+    /// result is not finite, to find out why.
+    public func checkFinite() throws(CheckpointError) {
+        let tensors = requests.tensors.withLock { all in all.filter { $0.key.hasPrefix(prefix) } }
+        for (name, tensor) in tensors.sorted(by: { $0.key < $1.key }) {
+            for row in 0..<tensor.rows where !tensor.rows(row..<row + 1).floats().allSatisfy(\.isFinite) {
+                throw .notFinite(path: source.location, name: name)
+            }
+        }
+    }
+
     /// Throws when the source holds tensors that no network asked for.
     ///
     /// - Parameter ignoring: tensors that may be there unused.
+    /// - Throws: `CheckpointError.unexpectedTensors`.
     public func checkNothingIsLeftOver(ignoring: (String) -> Bool = { _ in false }) throws(CheckpointError) {
-        let asked = requests.names.withLock { $0 }
-        let left = source.tensorNames.filter { !asked.contains($0) && !ignoring($0) }.sorted()
+        let asked = requests.tensors.withLock { $0 }
+        let left = source.tensorNames.filter { asked[$0] == nil && !ignoring($0) }.sorted()
         if !left.isEmpty { throw .unexpectedTensors(path: source.location, names: left) }
     }
 }

@@ -37,7 +37,7 @@ public final class Workspace {
     }
 
     /// Runs a body and gives back what it took.
-    public func scope<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
+    public func scope<Result>(_ body: () throws -> Result) rethrows -> Result {
         let mark = (chunk, offset)
         defer { (chunk, offset) = mark }
         return try body()

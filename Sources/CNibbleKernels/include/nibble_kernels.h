@@ -18,7 +18,8 @@ extern "C" {
 
 #pragma clang assume_nonnull begin
 
-/// Tables are constants: Swift may share them between threads.
+/// Tables are constants, and shapes point at what is only read: Swift may share them between
+/// threads.
 #define NIBBLE_SENDABLE __attribute__((swift_attr("@Sendable")))
 
 /// Instruction sets, worst first.
@@ -44,7 +45,7 @@ typedef enum nibble_float {
 /// on AVX-512 BF16, bf16 arrays have their softmax weights rounded to bf16 (their sum is of the
 /// rounded ones) and subnormal numbers taken for zero. Any number of queries and keys and any
 /// head_dim from 1 on; the kernels are made for a head_dim of 64 to 512.
-typedef struct nibble_attention_shape {
+typedef struct NIBBLE_SENDABLE nibble_attention_shape {
   size_t queries, keys, head_dim;
   size_t q_stride, k_stride, v_stride, out_stride;  ///< from one token to the next
   float scale;

@@ -1,0 +1,176 @@
+public import NibbleCheckpoints
+public import NibbleTensors
+
+/// FLUX.1's transformer (diffusers' `FluxTransformer2DModel`): predicts the flow at a timestep from latents, the
+/// prompt's states and its pooled vector.
+public struct FluxTransformer: Sendable {
+    /// What a prediction is made from.
+    public struct Inputs: Sendable {
+        /// Packed latents, `[imageTokens, inChannels]` f32.
+        public var latents: Tensor
+        /// T5's states, `[textTokens, jointAttentionDim]` f32.
+        public var text: Tensor
+        /// CLIP's pooled state, `[1, pooledProjectionDim]` f32.
+        public var pooled: Tensor
+        /// The timestep times 1000.
+        public var timestep: Float
+        /// The guidance times 1000; without effect where the configuration has no `guidance_embeds`.
+        public var guidance: Float
+        /// Of all tokens, text first.
+        public var rotary: RotaryAngles
+
+        /// See the properties.
+        public init(
+            latents: Tensor, text: Tensor, pooled: Tensor, timestep: Float, guidance: Float, rotary: RotaryAngles
+        ) {
+            self.latents = latents
+            self.text = text
+            self.pooled = pooled
+            self.timestep = timestep
+            self.guidance = guidance
+            self.rotary = rotary
+        }
+    }
+
+    /// The configuration.
+    public let config: FluxConfig
+    /// Every weight, to look for NaN when a prediction is not finite.
+    public let weights: WeightReader
+
+    private let imageEmbedder, textEmbedder, output: Linear
+    private let conditioningEmbedding: ConditioningEmbedding
+    private let doubleBlocks: [FluxDoubleBlock]
+    private let singleBlocks: [FluxSingleBlock]
+    private let outputModulation: Modulation
+
+    /// Declares every weight, and fails if one is missing, has another shape, or is left over.
+    ///
+    /// - Parameters:
+    ///   - config: the configuration.
+    ///   - weights: a reader of tensors with diffusers' names.
+    public init(_ config: FluxConfig, weights: WeightReader) throws(CheckpointError) {
+        self.config = config
+        self.weights = weights
+        let hidden = config.hidden
+        imageEmbedder = try Linear(weights["x_embedder"], input: config.inChannels, output: hidden)
+        textEmbedder = try Linear(weights["context_embedder"], input: config.jointAttentionDim, output: hidden)
+        conditioningEmbedding = try ConditioningEmbedding(config, weights["time_text_embed"])
+        var doubles: [FluxDoubleBlock] = []
+        for index in 0..<config.doubleBlocks {
+            doubles.append(try FluxDoubleBlock(config, weights["transformer_blocks", index]))
+        }
+        doubleBlocks = doubles
+        var singles: [FluxSingleBlock] = []
+        for index in 0..<config.singleBlocks {
+            singles.append(try FluxSingleBlock(config, weights["single_transformer_blocks", index]))
+        }
+        singleBlocks = singles
+        // Mind the order: diffusers stores scale, shift here, and shift, scale everywhere else.
+        outputModulation = try Modulation(weights["norm_out"], hidden: hidden, chunks: 2, scales: [0])
+        output = try Linear(weights["proj_out"], input: hidden, output: config.outChannels)
+        try weights.checkNothingIsLeftOver()
+    }
+
+    /// The number of blocks.
+    public var blockCount: Int { doubleBlocks.count + singleBlocks.count }
+
+    /// About how many bytes of activations a prediction takes.
+    public func activationBytes(tokens: Int) -> Int {
+        // For each token at most: the residual stream and a product's sums in f32; x, q, k, v, their packed copies and
+        // the joined row of a single block (5 × hidden) in 16 bits.
+        tokens * config.hidden * (2 * 4 + 2 * (1 + 3 + 2 + 5))
+    }
+
+    /// Multiply-adds of a prediction: all linear layers and both products of attention.
+    public func multiplyAdds(imageTokens: Int, textTokens: Int) -> Double {
+        let hidden = Double(config.hidden)
+        let (image, text) = (Double(imageTokens), Double(textTokens))
+        let tokens = image + text
+        // In either kind of block a token passes 12 hidden² of linear layers: q, k, v, output, and the MLP of ratio 4.
+        let blocks = Double(blockCount) * tokens * (12 * hidden * hidden + 2 * tokens * hidden)
+        let modulations = hidden * hidden * Double(12 * config.doubleBlocks + 3 * config.singleBlocks + 2)
+        let ends =
+            hidden * (image * Double(config.inChannels + config.outChannels) + text * Double(config.jointAttentionDim))
+        return blocks + modulations + ends
+    }
+
+    /// Predicts the flow.
+    ///
+    /// - Parameters:
+    ///   - inputs: what the prediction is made from.
+    ///   - prediction: `[imageTokens, outChannels]` f32, written.
+    ///   - residency: what becomes of a block's weights after its use.
+    ///   - compute: what to compute with.
+    ///   - beforeBlock: called before each block with its number; may throw to stop.
+    public func callAsFunction(
+        _ inputs: Inputs, into prediction: Tensor, residency: Residency = .keep, on compute: Compute,
+        beforeBlock: (_ block: Int) throws -> Void
+    ) rethrows {
+        let workspace = compute.workspace
+        let textTokens = inputs.text.rows
+        precondition(inputs.latents.width == config.inChannels && inputs.text.width == config.jointAttentionDim)
+        precondition(inputs.pooled.shape == [1, config.pooledProjectionDim])
+        precondition(prediction.shape == [inputs.latents.rows, config.outChannels])
+        try workspace.scope {
+            let stream = workspace.tensor([textTokens + inputs.latents.rows, config.hidden], .float32)
+            let conditioning = embed(inputs, into: stream, on: compute)
+            for block in 0..<blockCount {
+                try beforeBlock(block)
+                run(
+                    block, residency: residency, stream, textTokens: textTokens, conditioning: conditioning,
+                    rotary: inputs.rotary, on: compute)
+            }
+            let image = stream.rows(textTokens..<stream.rows)
+            let chunks = outputModulation(conditioning, on: compute)
+            let x = compute.modulatedNorm(image, scale: chunks[0], shift: chunks[1])
+            compute.observe("norm_out", x)
+            output(x, into: prediction, on: compute)
+        }
+    }
+
+    /// Fills the residual stream; returns SiLU of the conditioning vector, `[1, hidden]` f32.
+    private func embed(_ inputs: Inputs, into stream: Tensor, on compute: Compute) -> Tensor {
+        let workspace = compute.workspace
+        let textTokens = inputs.text.rows
+        for (layer, x, rows, name) in [
+            (textEmbedder, inputs.text, 0..<textTokens, "context_embedder"),
+            (imageEmbedder, inputs.latents, textTokens..<stream.rows, "x_embedder"),
+        ] {
+            workspace.scope {
+                let operand = workspace.tensor(x.shape, compute.precision.activation)
+                compute.convert(x, into: operand)
+                layer(operand, into: stream.rows(rows), on: compute)
+            }
+            compute.observe(name, stream.rows(rows))
+        }
+        let conditioning = workspace.tensor([1, config.hidden], .float32)
+        conditioningEmbedding(
+            timestep: inputs.timestep, guidance: inputs.guidance, pooled: inputs.pooled, into: conditioning,
+            on: compute)
+        compute.observe("temb", conditioning)
+        compute.silu(conditioning, into: conditioning)
+        return conditioning
+    }
+
+    private func run(
+        _ block: Int, residency: Residency, _ stream: Tensor, textTokens: Int, conditioning: Tensor,
+        rotary: RotaryAngles, on compute: Compute
+    ) {
+        if residency == .stream, block + 1 < blockCount { mapped(block + 1).fetch() }
+        if block < doubleBlocks.count {
+            doubleBlocks[block](
+                stream, textTokens: textTokens, conditioning: conditioning, rotary: rotary, name: "double.\(block)",
+                on: compute)
+        } else {
+            let index = block - doubleBlocks.count
+            singleBlocks[index](
+                stream, textTokens: textTokens, conditioning: conditioning, rotary: rotary, name: "single.\(index)",
+                on: compute)
+        }
+        if residency == .stream { mapped(block).release() }
+    }
+
+    private func mapped(_ block: Int) -> MappedWeights {
+        block < doubleBlocks.count ? doubleBlocks[block].mapped : singleBlocks[block - doubleBlocks.count].mapped
+    }
+}

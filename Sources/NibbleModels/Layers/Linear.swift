@@ -1,0 +1,35 @@
+public import NibbleCheckpoints
+public import NibbleTensors
+
+/// y = x Wᵀ + bias with weights as the checkpoint stores them: mapped, of any float type.
+public struct Linear: Sendable {
+    /// `[out, in]`.
+    public let weight: Tensor
+    /// `[out]` f32.
+    public let bias: Tensor?
+
+    /// Reads `weight` and, where there is one, `bias`.
+    ///
+    /// - Parameters:
+    ///   - weights: a reader of this layer's tensors.
+    ///   - input: the number of input channels.
+    ///   - output: the number of output channels.
+    ///   - bias: whether the layer has one.
+    public init(_ weights: WeightReader, input: Int, output: Int, bias: Bool = true) throws(CheckpointError) {
+        weight = try weights.tensor("weight", [output, input])
+        self.bias = bias ? try weights.vector("bias", output) : nil
+    }
+
+    /// Applies the layer.
+    ///
+    /// - Parameters:
+    ///   - x: `[rows, in]`, f32 or bf16.
+    ///   - y: `[rows, out]`, f32 or bf16.
+    ///   - activation: what is done to each output at the end.
+    ///   - compute: what to compute with.
+    public func callAsFunction(
+        _ x: Tensor, into y: Tensor, activation: Activation = .identity, on compute: Compute
+    ) {
+        compute.product(x, weight, bias: bias, into: y, activation: activation)
+    }
+}

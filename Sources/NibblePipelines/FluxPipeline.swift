@@ -1,0 +1,192 @@
+internal import Foundation
+internal import NibbleCheckpoints
+internal import NibbleModels
+public import NibbleTensors
+internal import NibbleTokenizers
+
+/// FLUX.1: a prompt in, pictures out (diffusers' `FluxPipeline`).
+///
+///     let pipeline = try FluxPipeline(model: "Models/flux-emoji")
+///     for try await event in pipeline(FluxRequest(prompt: "red apple", seed: 7)) {
+///         if case .picture(let picture) = event { try picture.write(to: "apple.png") }
+///     }
+///
+/// Requests are worked one after the other. The same request gives the same bytes on the same instruction set, whatever
+/// the number of threads.
+public actor FluxPipeline {
+    /// How a pipeline works.
+    public struct Options: Sendable {
+        /// The numbers that the networks compute in.
+        public var precision = Precision.bf16
+        /// The number of threads; nil: one for each core.
+        public var threads: Int?
+        /// Bytes of memory to stay below, mapped weights included; nil: what the machine has.
+        public var memoryLimit: Int?
+        /// Another transformer than the folder's: a folder, or a single file under diffusers' or BFL's names.
+        public var transformer: String?
+
+        /// The defaults.
+        public init() {}
+    }
+
+    /// Pixels of a picture where neither the request nor the autoencoder says how many: FLUX.1's.
+    private static let usualSide = 1024
+
+    /// The version that pictures are signed with.
+    public static let version = "0.1.0"
+
+    /// The model's folder.
+    public nonisolated let model: String
+    /// How the pipeline works.
+    public nonisolated let options: Options
+
+    let folder: ModelFolder
+    let compute: Compute
+    let memory: MemoryPolicy
+    let clipTokenizer: CLIPTokenizer
+    let t5Tokenizer: T5Tokenizer
+    let transformer: FluxTransformer
+    let autoencoderConfig: AutoencoderConfig
+    let scheduler: FlowMatchEulerDiscreteScheduler
+    let fingerprint: String
+
+    /// Opens a model: reads configurations and tokenizers, maps the transformer's weights.
+    ///
+    /// - Parameters:
+    ///   - model: a diffusers folder.
+    ///   - options: how to work.
+    /// - Throws: `CheckpointError`, `TokenizerError`, `SchedulerError`, `PipelineError`.
+    public init(model: String, options: Options = Options()) throws {
+        self.model = model
+        self.options = options
+        folder = try ModelFolder(model)
+        compute = Compute(
+            precision: options.precision, pool: ThreadPool(threadCount: options.threads))
+        memory = MemoryPolicy(limit: options.memoryLimit)
+        clipTokenizer = try CLIPTokenizer(folder: folder.url(.tokenizer))
+        t5Tokenizer = try T5Tokenizer(folder: folder.url(.tokenizer2))
+        scheduler = try FlowMatchEulerDiscreteScheduler(
+            folder.config(.scheduler, as: FlowMatchEulerDiscreteScheduler.Configuration.self))
+        autoencoderConfig = try folder.config(.vae, as: AutoencoderConfig.self)
+        let (config, source) = try Self.openTransformer(options.transformer, in: folder)
+        guard config.inChannels == 4 * autoencoderConfig.latentChannels, config.outChannels == config.inChannels else {
+            throw PipelineError.inconsistentModel(
+                path: source.location,
+                reason: "the transformer takes \(config.inChannels) and gives \(config.outChannels) channels, but the "
+                    + "autoencoder has \(autoencoderConfig.latentChannels): FLUX.1 packs four latents into one token")
+        }
+        transformer = try FluxTransformer(config, weights: WeightReader(source))
+        fingerprint = transformer.weights.fingerprint
+    }
+
+    /// The transformer's configuration and weights: the folder's, or those of a folder or file that takes their place.
+    private static func openTransformer(
+        _ replacement: String?, in folder: ModelFolder
+    ) throws -> (FluxConfig, any TensorSource) {
+        guard let replacement else {
+            return (try folder.config(.transformer, as: FluxConfig.self), try folder.weights(.transformer))
+        }
+        let source = try Checkpoint.open(replacement)
+        let config = replacement + "/config.json"
+        if FileManager.default.fileExists(atPath: config) {
+            return (try decodeConfiguration(config, as: FluxConfig.self), source)
+        }
+        // A single file has no configuration. Its shapes tell all but the axes of the rotary embedding: those are the
+        // folder's where its heads are as wide, or FLUX.1's.
+        let dimensions = try FluxDimensions(of: source)
+        let known = [try? folder.config(.transformer, as: FluxConfig.self), FluxConfig()].compactMap { $0 }
+        guard let axes = known.first(where: { $0.headDim == dimensions.headDim })?.axesDimsRope else {
+            throw PipelineError.inconsistentModel(
+                path: replacement,
+                reason:
+                    "its heads are \(dimensions.headDim) wide, which no configuration at hand knows the rotary axes "
+                    + "of; put it into a folder with the config.json that it was trained with")
+        }
+        return (FluxConfig(dimensions, axes: axes), source)
+    }
+
+    /// Makes pictures.
+    ///
+    /// - Parameter request: what is wanted.
+    /// - Returns: what happens, as it happens. Ending the loop, or cancelling the task that it runs in, stops the work
+    ///   before the next block.
+    public nonisolated func callAsFunction(_ request: FluxRequest) -> AsyncThrowingStream<FluxEvent, any Error> {
+        AsyncThrowingStream { continuation in
+            let task = Task {
+                do {
+                    try await run(request) { continuation.yield($0) }
+                    continuation.finish()
+                } catch {
+                    continuation.finish(throwing: error)
+                }
+            }
+            continuation.onTermination = { _ in task.cancel() }
+        }
+    }
+
+    /// Makes pictures and returns them all at the end.
+    ///
+    /// - Parameter request: what is wanted.
+    public func pictures(_ request: FluxRequest) throws -> [FluxPicture] {
+        var pictures: [FluxPicture] = []
+        try run(request) { event in
+            if case .picture(let picture) = event { pictures.append(picture) }
+        }
+        return pictures
+    }
+
+    /// Decodes latents that were kept from a run whose decoding did not come to its end.
+    ///
+    /// - Parameter denoised: what `FluxEvent.denoised` brought.
+    public func decode(_ denoised: DenoisedLatents) throws -> FluxPicture {
+        let channels = autoencoderConfig.latentChannels
+        guard denoised.latents.shape.rank == 3, denoised.latents.shape[0] == channels else {
+            throw PipelineError.invalidRequest(
+                parameter: "latents", found: "\(denoised.latents.shape)", expected: "[\(channels), height, width]")
+        }
+        return FluxPicture(bitmap: try decodePicture(denoised.latents), record: denoised.record)
+    }
+
+    private func run(_ request: FluxRequest, emit: (FluxEvent) -> Void) throws {
+        let resolved = try ResolvedRequest(request, defaults)
+        // 1. Prompt to states. The text encoders are gone when this returns.
+        emit(.stage(.encodingText))
+        let text = try encode(resolved)
+        // 2. Places of the tokens and the noise schedule are the same for all pictures.
+        let plan = try DenoisingPlan(resolved, self)
+        let clock = ContinuousClock()
+        emit(.stage(.denoising))
+        var denoising = Duration.zero
+        for picture in 0..<resolved.count {
+            // 3. Noise to latents.
+            let started = clock.now
+            let packed = try denoise(plan, text: text, picture: picture) { event in
+                emit(event(denoising + started.duration(to: clock.now)))
+            }
+            denoising += started.duration(to: clock.now)
+            // 4. Latents to a picture.
+            let latents = LatentPacking.unpack(packed, height: plan.latentHeight, width: plan.latentWidth)
+            let denoised = DenoisedLatents(latents: latents, record: record(resolved, picture: picture))
+            emit(.denoised(denoised))
+            emit(.stage(.decoding))
+            emit(.picture(FluxPicture(bitmap: try decodePicture(latents), record: denoised.record)))
+        }
+    }
+
+    private var defaults: ResolvedRequest.Defaults {
+        ResolvedRequest.Defaults(
+            side: autoencoderConfig.sampleSize ?? Self.usualSide, latentChannels: autoencoderConfig.latentChannels,
+            latentScale: autoencoderConfig.downsampling, textLength: t5Tokenizer.modelMaxLength,
+            hasGuidance: transformer.config.guidanceEmbeds)
+    }
+
+    private func record(_ resolved: ResolvedRequest, picture: Int) -> GenerationRecord {
+        GenerationRecord(
+            prompt: resolved.prompt, prompt2: resolved.request.prompt2, seed: resolved.request.seed &+ UInt64(picture),
+            steps: resolved.steps, guidance: transformer.config.guidanceEmbeds ? resolved.guidance : nil,
+            width: resolved.width, height: resolved.height, maxSequenceLength: resolved.maxSequenceLength,
+            precision: options.precision, model: options.transformer ?? model, modelFingerprint: fingerprint,
+            nibbleVersion: Self.version, instructionSet: InstructionSet.current.description,
+            roundsConditioning: resolved.request.roundsConditioning)
+    }
+}

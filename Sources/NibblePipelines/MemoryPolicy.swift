@@ -1,0 +1,20 @@
+internal import Foundation
+internal import NibbleCheckpoints
+internal import NibbleModels
+
+/// How much memory there is, and what follows from it.
+struct MemoryPolicy: Sendable {
+    /// Bytes to stay below, mapped weights included.
+    let limit: Int
+
+    /// - Parameter limit: bytes to stay below; nil: nine tenths of the machine's, the rest being others'.
+    init(limit: Int?) {
+        self.limit = limit ?? Int(ProcessInfo.processInfo.physicalMemory / 10 * 9)
+    }
+
+    /// Whether a network's weights stay mapped between steps, or go block by block because they do not fit beside its
+    /// activations.
+    func residency(weights: MappedWeights, activations: Int) -> Residency {
+        weights.byteCount + activations <= limit ? .keep : .stream
+    }
+}

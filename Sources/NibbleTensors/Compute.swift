@@ -1,0 +1,61 @@
+internal import CNibbleSystem
+internal import Synchronization
+
+/// In what numbers a network computes.
+public enum Precision: String, Sendable, CaseIterable {
+    /// 32-bit floats throughout: the reference for everything else.
+    case f32
+    /// Operands of products and of attention in bfloat16; sums, norms, softmax and the residual stream in 32 bits.
+    case bf16
+
+    /// The type of activations that go into products.
+    public var activation: DType { self == .f32 ? .float32 : .bfloat16 }
+}
+
+/// What a network computes with: threads, memory for activations, compiled products. Operations on tensors are its
+/// methods (`Compute+….swift`).
+///
+/// Results depend on the operands and the instruction set alone, never on the number of threads: work is split over
+/// outputs, into parts whose size follows from the operands' shapes.
+///
+/// Not for use from several threads at once.
+public final class Compute {
+    /// The threads.
+    public let pool: ThreadPool
+    /// Memory for activations.
+    public let workspace = Workspace()
+    /// The numbers that networks compute in.
+    public let precision: Precision
+
+    /// Is shown activations as they arise, under names such as `double.0.img`: for comparison with another engine, and
+    /// for calibration. The tensor is only lent: its memory is used again afterwards.
+    public var observer: ((_ name: String, _ activation: Tensor) -> Void)?
+
+    var products: [ProductKey: CompiledProduct] = [:]
+
+    /// - Parameters:
+    ///   - precision: the numbers that networks compute in.
+    ///   - pool: the threads; nil: one for each core.
+    public init(precision: Precision, pool: ThreadPool? = nil) {
+        self.precision = precision
+        self.pool = pool ?? ThreadPool()
+    }
+
+    /// Shows an activation to the observer, if there is one.
+    public func observe(_ name: @autoclosure () -> String, _ activation: Tensor) {
+        observer?(name(), activation)
+    }
+
+    /// Splits `count` rows among the threads in blocks of a fixed size.
+    func forRows(_ count: Int, block: Int, _ body: @escaping @Sendable (_ rows: Range<Int>) -> Void) {
+        pool.run((count + block - 1) / block) { part, _ in
+            body(part * block..<min((part + 1) * block, count))
+        }
+    }
+}
+
+/// The version of oneDNN in use, as "2.6.3".
+public var oneDNNVersion: String {
+    let version = Int(nibble_dnn_version())
+    return "\(version / 10_000).\(version / 100 % 100).\(version % 100)"
+}

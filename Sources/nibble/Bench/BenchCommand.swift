@@ -1,0 +1,111 @@
+internal import ArgumentParser
+internal import Foundation
+internal import NibbleTensors
+
+/// `nibble bench`: how fast the parts of the engine are, beside what the machine could do at most.
+struct BenchCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "bench",
+        abstract: "Measure the engine beside the machine's own limit.",
+        discussion: """
+            Speeds are billions of multiply-adds a second (gmacs). The limit is what a loop of nothing but independent \
+            multiply-adds reaches on the same threads in the same run.
+            """,
+        subcommands: [BenchLinear.self, BenchAttention.self, BenchStep.self])
+}
+
+/// What every benchmark takes.
+struct BenchOptions: ParsableArguments {
+    @Option(help: "Threads. Default: one for each core.")
+    var threads: Int?
+
+    @Option(help: "Runs that are measured; the best one counts.")
+    var runs: Int = 5
+
+    @Option(help: "Runs before those that are measured.")
+    var warmup: Int = 2
+
+    @Flag(help: "Print one JSON object.")
+    var json = false
+
+    mutating func validate() throws {
+        try checkSize("--threads", threads ?? 1, 1...1024)
+        try checkSize("--runs", runs, 1...1_000_000)
+        try checkSize("--warmup", warmup, 0...1_000_000)
+    }
+}
+
+/// Refuses a number out of its range.
+func checkSize(_ option: String, _ value: Int, _ range: ClosedRange<Int>) throws {
+    guard range.contains(value) else {
+        throw ValidationError("\(option): found \(value); expected \(range.lowerBound) to \(range.upperBound)")
+    }
+}
+
+/// A benchmark's figures.
+struct BenchReport: Encodable {
+    /// What was measured, for people.
+    let name: String
+    let instructionSet: String
+    let threads: Int
+    /// What the numbers are: `f32`, `bf16`.
+    let precision: String
+    /// Multiply-adds of one run.
+    let macs: Double
+    /// Seconds of every measured run.
+    let times: [Double]
+    let seconds: Double
+    let gmacs: Double
+    /// The machine's limit for these operands on as many threads.
+    let limitGmacs: Double
+    let fraction: Double
+    let peakRssBytes: Int
+    let peakRssMib: Double
+    /// Page faults of the measured runs.
+    let pageFaults: Int
+
+    /// Measures `work`.
+    ///
+    /// - Parameters:
+    ///   - name: what is measured, for people.
+    ///   - macs: multiply-adds of one run.
+    ///   - compute: what `work` computes with; its precision says which limit counts.
+    ///   - options: how often.
+    ///   - work: one run.
+    init(_ name: String, macs: Double, on compute: Compute, _ options: BenchOptions, work: () throws -> Void) rethrows {
+        for _ in 0..<options.warmup { try work() }
+        let faults = ProcessMemory.minorFaults
+        var times: [Double] = []
+        for _ in 0..<options.runs {
+            let began = ContinuousClock.now
+            try work()
+            times.append(began.duration(to: .now) / .seconds(1))
+        }
+        pageFaults = ProcessMemory.minorFaults - faults
+        self.name = name
+        self.macs = macs
+        self.times = times
+        instructionSet = InstructionSet.current.description
+        threads = compute.pool.threadCount
+        precision = compute.precision.rawValue
+        seconds = times.min() ?? 0
+        gmacs = macs / seconds * 1e-9
+        let limit = MachineLimits.rate(of: compute.precision == .bf16 ? .bfloat16 : .float32, on: compute.pool)
+        limitGmacs = (limit?.allThreads ?? 0) * 1e-9
+        fraction = limitGmacs > 0 ? gmacs / limitGmacs : 0
+        peakRssBytes = ProcessMemory.peakBytes
+        peakRssMib = Double(peakRssBytes) / 0x1p20
+    }
+
+    /// Prints the figures as the options ask for.
+    func print(json: Bool) throws {
+        if json { return try printJSON(self) }
+        let limit =
+            limitGmacs > 0
+            ? String(format: "%.0f %% of the %@ limit of %.0f", fraction * 100, precision, limitGmacs)
+            : "this processor has no \(precision) multiply-adds"
+        Swift.print(
+            "\(name): " + String(format: "%.2f ms, %.0f G multiply-adds a second, ", seconds * 1e3, gmacs) + limit
+                + String(format: ", peak memory %.0f MiB, ", peakRssMib) + "\(threads) threads, \(instructionSet)")
+    }
+}

@@ -1,0 +1,143 @@
+internal import ArgumentParser
+internal import Foundation
+internal import NibbleCheckpoints
+internal import NibbleModels
+internal import NibbleTensors
+
+/// `nibble bench step`: one prediction of the transformer, from random weights or from a file, on given inputs.
+struct BenchStep: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "step",
+        abstract: "One step of the transformer.",
+        discussion: """
+            With random weights of a configuration (default: FLUX.1-dev's width, 2 double and 4 single blocks), or with \
+            '--transformer PATH --inputs FOLDER' on the inputs in that folder: raw little-endian f32 files \
+            hidden_states [tokens, 64], encoder_hidden_states [text, 4096], pooled_projections [768], timestep (0…1), \
+            guidance, img_ids and txt_ids [tokens, 3], all named *.f32.
+            """)
+
+    @OptionGroup(title: "Random weights") var random: RandomModelOptions
+    @OptionGroup(title: "A model on given inputs") var given: GivenModelOptions
+    @OptionGroup(title: "Measurement") var options: BenchOptions
+
+    struct RandomModelOptions: ParsableArguments {
+        @Option(help: ArgumentHelp("Folder with a transformer's config.json.", valueName: "folder"))
+        var config: String?
+        @Option(help: "Double blocks.")
+        var double: Int = 2
+        @Option(help: "Single blocks.")
+        var single: Int = 4
+        @Option(help: "Pixels.")
+        var width: Int = 256
+        @Option(help: "Pixels.")
+        var height: Int = 256
+        @Option(help: "Tokens of the prompt.")
+        var textTokens: Int = 512
+        @Option(help: "Type of the weights, and the numbers to compute in.")
+        var weights: Precision = .bf16
+    }
+
+    struct GivenModelOptions: ParsableArguments {
+        @Option(help: ArgumentHelp("A transformer: folder or safetensors file.", valueName: "path"))
+        var transformer: String?
+        @Option(help: ArgumentHelp("Folder of the inputs.", valueName: "folder"))
+        var inputs: String?
+        @Option(help: ArgumentHelp("Where to write the prediction, raw f32.", valueName: "file"))
+        var output: String?
+    }
+
+    mutating func validate() throws {
+        guard (given.transformer == nil) == (given.inputs == nil) else {
+            throw ValidationError("--transformer and --inputs belong together")
+        }
+        for (name, value) in [("--width", random.width), ("--height", random.height)] {
+            try checkSize(name, value, 16...16_384)
+        }
+        try checkSize("--text-tokens", random.textTokens, 1...65_536)
+        for (name, value) in [("--double", random.double), ("--single", random.single)] {
+            try checkSize(name, value, 0...65_536)
+        }
+    }
+
+    func run() async throws {
+        let compute = Compute(precision: random.weights, pool: ThreadPool(threadCount: options.threads))
+        let (model, inputs) = try given.transformer == nil ? randomModel() : givenModel()
+        let prediction = Tensor(zeros: [inputs.latents.rows, model.config.outChannels], .float32)
+        let report = try BenchReport(
+            "step, \(inputs.latents.rows) + \(inputs.text.rows) tokens, \(model.config.doubleBlocks) + "
+                + "\(model.config.singleBlocks) blocks",
+            macs: model.multiplyAdds(imageTokens: inputs.latents.rows, textTokens: inputs.text.rows), on: compute,
+            options
+        ) { try model(inputs, into: prediction, on: compute) { _ in try Task.checkCancellation() } }
+        if let output = given.output {
+            try Data(prediction.bytes).write(to: URL(filePath: output), options: .atomic)
+        }
+        try report.print(json: options.json)
+    }
+
+    private func randomModel() throws -> (FluxTransformer, FluxTransformer.Inputs) {
+        var config = FluxConfig()
+        config.guidanceEmbeds = true
+        if let folder = random.config { config = try transformerConfig(in: folder) }
+        config.doubleBlocks = random.double
+        config.singleBlocks = random.single
+        let model = try FluxTransformer(config, weights: WeightReader(RandomWeights(dtype: random.weights.activation)))
+        let source = RandomWeights(dtype: .float32)
+        let (rows, columns) = (random.height / 16, random.width / 16)
+        return (
+            model,
+            FluxTransformer.Inputs(
+                latents: try source.tensor("latents", expecting: [rows * columns, config.inChannels]),
+                text: try source.tensor("text", expecting: [random.textTokens, config.jointAttentionDim]),
+                pooled: try source.tensor("pooled", expecting: [1, config.pooledProjectionDim]), timestep: 500,
+                guidance: 3500,
+                rotary: FluxRotary.angles(
+                    places: FluxRotary.places(textTokens: random.textTokens, rows: rows, columns: columns),
+                    axes: config.axesDimsRope))
+        )
+    }
+
+    /// The configuration in a folder, or in the transformer's folder of a model.
+    private func transformerConfig(in folder: String) throws -> FluxConfig {
+        let nested = folder + "/transformer/config.json"
+        let path = FileManager.default.fileExists(atPath: nested) ? nested : folder + "/config.json"
+        return try decodeConfiguration(path, as: FluxConfig.self)
+    }
+
+    private func givenModel() throws -> (FluxTransformer, FluxTransformer.Inputs) {
+        let path = given.transformer ?? ""
+        let folder = given.inputs ?? ""
+        let source = try Checkpoint.open(path)
+        let hasConfig = FileManager.default.fileExists(atPath: path + "/config.json")
+        let config =
+            try hasConfig
+            ? transformerConfig(in: path) : FluxConfig(FluxDimensions(of: source), axes: FluxConfig().axesDimsRope)
+        func values(_ name: String, columns: Int) throws -> Tensor {
+            let file = "\(folder)/\(name).f32"
+            let storage = try Storage(mapping: file)
+            guard storage.byteCount > 0, storage.byteCount % (4 * columns) == 0 else {
+                throw InputError(file, "found \(storage.byteCount) bytes; expected rows of \(columns) f32 numbers")
+            }
+            return Tensor(storage: storage, shape: [storage.byteCount / (4 * columns), columns], dtype: .float32)
+        }
+        let places = try (values("txt_ids", columns: 3).floats() + values("img_ids", columns: 3).floats())
+        let latents = try values("hidden_states", columns: config.inChannels)
+        let text = try values("encoder_hidden_states", columns: config.jointAttentionDim)
+        let pooled = try values("pooled_projections", columns: config.pooledProjectionDim)
+        guard places.count == 3 * (latents.rows + text.rows), pooled.rows == 1 else {
+            throw InputError(
+                folder, "txt_ids and img_ids hold \(places.count / 3) places for \(text.rows) + \(latents.rows) tokens")
+        }
+        return (
+            try FluxTransformer(config, weights: WeightReader(source)),
+            FluxTransformer.Inputs(
+                latents: latents, text: text, pooled: pooled,
+                timestep: try values("timestep", columns: 1).floats()[0] * 1000,
+                guidance: config.guidanceEmbeds ? try values("guidance", columns: 1).floats()[0] * 1000 : 0,
+                rotary: FluxRotary.angles(
+                    places: stride(from: 0, to: places.count, by: 3).map {
+                        SIMD3(places[$0], places[$0 + 1], places[$0 + 2])
+                    }, axes: config.axesDimsRope))
+        )
+    }
+}
