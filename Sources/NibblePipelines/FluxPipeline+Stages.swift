@@ -21,8 +21,8 @@ struct DenoisingPlan {
 
     init(_ resolved: ResolvedRequest, _ pipeline: isolated FluxPipeline) throws {
         self.resolved = resolved
-        latentHeight = resolved.height / pipeline.autoencoderConfig.downsampling
-        latentWidth = resolved.width / pipeline.autoencoderConfig.downsampling
+        latentHeight = resolved.height / pipeline.autoencoderConfig.scale
+        latentWidth = resolved.width / pipeline.autoencoderConfig.scale
         schedule = try pipeline.scheduler.schedule(
             steps: resolved.steps, imageTokens: latentHeight / 2 * (latentWidth / 2))
         rotary = FluxRotary.angles(

@@ -81,6 +81,10 @@ extension FluxConfig: Decodable {
         singleBlocks = try size(.singleBlocks, singleBlocks, least: 0)
         headDim = try size(.headDim, headDim)
         heads = try size(.heads, heads)
+        // The width of a token is a size too: matrices of its square must not overflow.
+        guard hidden <= 65_536 else {
+            throw values.refusal(of: .heads, found: heads, expected: "at most \(65_536 / headDim) heads of \(headDim)")
+        }
         jointAttentionDim = try size(.jointAttentionDim, jointAttentionDim)
         pooledProjectionDim = try size(.pooledProjectionDim, pooledProjectionDim)
         guidanceEmbeds = try values.decodeIfPresent(Bool.self, forKey: .guidanceEmbeds) ?? false
