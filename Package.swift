@@ -72,7 +72,7 @@ let package = Package(
         tests("NibbleKernelsTests", ["CNibbleKernels"]),
         tests("NibbleTensorsTests", ["NibbleTensors"]),
         tests("NibbleTokenizersTests", ["NibbleTokenizers"]),
-        tests("NibbleImagesTests", ["NibbleImages"]),
+        tests("NibbleImagesTests", ["NibbleImages", "NibbleCheckpoints", "NibbleTensors"]),
         tests("NibbleCheckpointsTests", ["NibbleCheckpoints"]),
         tests("NibbleModelsTests", ["NibbleModels"]),
         tests("NibblePipelinesTests", ["NibblePipelines", "NibbleImages"]),
