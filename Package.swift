@@ -12,8 +12,9 @@ func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: swiftSettings)
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-    .testTarget(name: name, dependencies: dependencies + ["NibbleTestSupport"], swiftSettings: swiftSettings)
+func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+    .testTarget(
+        name: name, dependencies: dependencies + ["NibbleTestSupport"], exclude: exclude, swiftSettings: swiftSettings)
 }
 
 let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
@@ -71,7 +72,7 @@ let package = Package(
         tests("ArchitectureTests", []),
         tests("NibbleKernelsTests", ["CNibbleKernels"]),
         tests("NibbleTensorsTests", ["NibbleTensors"]),
-        tests("NibbleTokenizersTests", ["NibbleTokenizers"]),
+        tests("NibbleTokenizersTests", ["NibbleTokenizers"], exclude: ["Fixtures"]),
         tests("NibbleImagesTests", ["NibbleImages", "NibbleCheckpoints", "NibbleTensors"]),
         tests("NibbleCheckpointsTests", ["NibbleCheckpoints"]),
         tests("NibbleModelsTests", ["NibbleModels"]),

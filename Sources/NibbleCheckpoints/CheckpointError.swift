@@ -68,6 +68,8 @@ extension String {
     /// Text from a file as it may be shown on a terminal: control characters escaped, and cut where it is absurdly long.
     package var printable: String {
         let limit = 300
+        // Bytes from 0x80 may be of a control character too.
+        if utf8.count <= limit, utf8.allSatisfy({ (0x20..<0x7f).contains($0) }) { return self }
         let shown = unicodeScalars.prefix(limit).map { scalar in
             scalar.properties.generalCategory == .control ? scalar.escaped(asASCII: true) : String(scalar)
         }

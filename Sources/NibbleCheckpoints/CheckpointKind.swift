@@ -82,8 +82,10 @@ public enum CheckpointKind: Sendable, Equatable, CustomStringConvertible {
 
     /// Names of PEFT, diffusers, kohya and ComfyUI.
     private static func isLoRA(_ name: String) -> Bool {
-        [".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", "lora_unet_", ".lora.down.", ".lora.up."]
-            .contains { name.contains($0) }
+        name.hasPrefix("lora_unet_")
+            || name.split(separator: ".").contains {
+                ["lora", "lora_A", "lora_B", "lora_down", "lora_up"].contains($0)
+            }
     }
 
     private static func quantized(_ entries: [TensorEntry], _ metadata: [String: String]) -> CheckpointKind? {

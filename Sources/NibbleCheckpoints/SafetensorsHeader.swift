@@ -20,6 +20,9 @@ struct SafetensorsHeader {
     /// Bytes of the length that comes first.
     static let prefixLength = 8
 
+    /// Axes of one tensor; NumPy and PyTorch have no more. Without a limit a shape could be as long as the header.
+    static let maximumRank = 64
+
     /// The tensors in the order of their data.
     let entries: [TensorEntry]
     /// The strings of `__metadata__`.
@@ -186,7 +189,10 @@ private struct HeaderParser {
 
     private static func naturals(_ reader: inout JSONReader) throws(JSONReader.Failure) -> [Int] {
         var numbers: [Int] = []
-        try reader.array { (reader) throws(JSONReader.Failure) in numbers.append(try reader.natural()) }
+        try reader.array { (reader) throws(JSONReader.Failure) in
+            guard numbers.count < SafetensorsHeader.maximumRank else { throw reader.failure("a list is too long") }
+            numbers.append(try reader.natural())
+        }
         return numbers
     }
 

@@ -21,8 +21,8 @@ struct DenoisingPlan {
 
     init(_ resolved: ResolvedRequest, _ pipeline: isolated FluxPipeline) throws {
         self.resolved = resolved
-        latentHeight = resolved.height / pipeline.autoencoderConfig.downsampling
-        latentWidth = resolved.width / pipeline.autoencoderConfig.downsampling
+        latentHeight = resolved.height / pipeline.autoencoderConfig.scale
+        latentWidth = resolved.width / pipeline.autoencoderConfig.scale
         schedule = try pipeline.scheduler.schedule(
             steps: resolved.steps, imageTokens: latentHeight / 2 * (latentWidth / 2))
         rotary = FluxRotary.angles(
@@ -127,13 +127,13 @@ extension FluxPipeline {
     func decodePicture(_ latents: Tensor) throws -> Bitmap {
         compute.workspace.release()
         defer { compute.workspace.release() }
-        let weights = WeightReader(try folder.weights(.vae))
-        let autoencoder = try Autoencoder(autoencoderConfig, weights: weights)
+        let autoencoder = try AutoencoderKL(autoencoderConfig, weights: WeightReader(folder.weights(.vae)))
         let picture = try autoencoder.decode(
             autoencoder.unscaled(latents), memory: .automatic(limit: memory.limit), on: compute
         ) { try Task.checkCancellation() }
-        try check(picture, of: "the autoencoder", weights)
-        return Bitmap(width: picture.shape[1], height: picture.shape[0], pixels: Autoencoder.bytes(of: picture))
+        try check(picture, of: "the autoencoder", autoencoder.weights)
+        return Bitmap(
+            width: picture.shape[1], height: picture.shape[0], pixels: AutoencoderKL.bytes(of: picture))
     }
 
     /// Throws where a result is not finite: because of a weight that is not, or without such a reason.

@@ -29,9 +29,6 @@ public actor FluxPipeline {
         public init() {}
     }
 
-    /// Pixels of a picture where neither the request nor the autoencoder says how many: FLUX.1's.
-    private static let usualSide = 1024
-
     /// The version that pictures are signed with.
     public static let version = "0.1.0"
 
@@ -175,8 +172,8 @@ public actor FluxPipeline {
 
     private var defaults: ResolvedRequest.Defaults {
         ResolvedRequest.Defaults(
-            side: autoencoderConfig.sampleSize ?? Self.usualSide, latentChannels: autoencoderConfig.latentChannels,
-            latentScale: autoencoderConfig.downsampling, textLength: t5Tokenizer.modelMaxLength,
+            side: autoencoderConfig.sampleSize, latentChannels: autoencoderConfig.latentChannels,
+            latentScale: autoencoderConfig.scale, textLength: t5Tokenizer.modelMaxLength,
             hasGuidance: transformer.config.guidanceEmbeds)
     }
 

@@ -42,6 +42,7 @@ struct AddedVocabulary: Sendable {
     ///     model's id; any other gets the next free one.
     ///   - model: gives the ids of its own tokens.
     ///   - normalizer: is applied to those tokens that are found in normalized text.
+    /// - Throws: ``ContentProblem`` if a token is too long or its id too large.
     init(_ added: [AddedToken], model: some SubwordModel, normalizer: Normalizer?) throws {
         var places: [String: Int] = [:]
         let modelCount = Int32(clamping: model.count)

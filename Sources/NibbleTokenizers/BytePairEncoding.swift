@@ -23,6 +23,9 @@ struct BytePairEncoding: SubwordModel {
     ///   - vocabulary: tokens, with bytes written as characters, and their ids.
     ///   - merges: pairs of tokens, first rank first. A pair that comes twice has its last rank.
     ///   - endOfWordSuffix: what the vocabulary writes behind a word's last byte.
+    ///   - unknownToken: stands for bytes that have no token.
+    ///   - fusesUnknown: whether unknown bytes side by side are one token.
+    /// - Throws: ``ContentProblem`` if vocabulary and merges do not fit.
     init(
         vocabulary: [String: Int32], merges: [(left: ArraySlice<UInt8>, right: ArraySlice<UInt8>)],
         endOfWordSuffix: String, unknownToken: String?, fusesUnknown: Bool

@@ -3,9 +3,12 @@ public import Foundation
 /// CLIP's tokenizer: byte-level byte-pair encoding (Radford et al. 2021), equal to transformers' `CLIPTokenizerFast`.
 public struct CLIPTokenizer: Tokenizer {
     private let pipeline: TokenPipeline<BytePairEncoding>
+    /// `model_max_length` of tokenizer_config.json; nil where there is no limit.
     public let modelMaxLength: Int?
 
+    /// One more than the largest id.
     public var vocabularySize: Int { pipeline.vocabularySize }
+    /// The ids around every text, and the one that pads.
     public var specialTokens: SpecialTokens { pipeline.specialTokens }
 
     /// Loads a folder that holds `tokenizer.json`, or `vocab.json` and `merges.txt`; with `tokenizer_config.json` and
@@ -87,5 +90,6 @@ public struct CLIPTokenizer: Tokenizer {
         .beginning: "<|startoftext|>", .end: "<|endoftext|>", .unknown: "<|endoftext|>", .padding: "<|endoftext|>",
     ]
 
+    /// All ids of a text with the special tokens around it, neither truncated nor padded.
     public func encode(_ text: String) -> [Int32] { pipeline.encode(text) }
 }

@@ -26,6 +26,7 @@ struct SpecialTokenList {
     /// - Parameters:
     ///   - existing: tokens that are already there.
     ///   - normalizedRoles: roles whose tokens, where only a text is given, are found in normalized text.
+    /// - Returns: the tokens to add, in order.
     func tokens(
         addedTo existing: [AddedToken], normalizedRoles: Set<TokenizerConfiguration.Role>
     ) -> [AddedToken] {

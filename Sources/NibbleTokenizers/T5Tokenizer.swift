@@ -3,9 +3,12 @@ public import Foundation
 /// T5's tokenizer: a unigram model (Kudo 2018; Raffel et al. 2020), equal to transformers' `T5TokenizerFast`.
 public struct T5Tokenizer: Tokenizer {
     private let pipeline: TokenPipeline<Unigram>
+    /// `model_max_length` of tokenizer_config.json; nil where there is no limit.
     public let modelMaxLength: Int?
 
+    /// One more than the largest id.
     public var vocabularySize: Int { pipeline.vocabularySize }
+    /// The ids around every text, and the one that pads.
     public var specialTokens: SpecialTokens { pipeline.specialTokens }
 
     /// Loads a folder that holds `tokenizer.json` or `spiece.model`, with `tokenizer_config.json` and
@@ -93,6 +96,7 @@ public struct T5Tokenizer: Tokenizer {
     /// T5's tokens for parts left out of a text.
     fileprivate static func sentinel(_ number: Int) -> String { "<extra_id_\(number)>" }
 
+    /// All ids of a text with the special tokens around it, neither truncated nor padded.
     public func encode(_ text: String) -> [Int32] { pipeline.encode(text) }
 }
 

@@ -9,9 +9,13 @@ struct TokenPipeline<Model: SubwordModel>: Sendable {
     let specialTokens: SpecialTokens
 
     /// - Parameters:
+    ///   - normalizer: is applied to the text between added tokens.
+    ///   - preTokenizer: makes words of it.
+    ///   - model: makes ids of the words.
     ///   - added: all added tokens, in order.
-    ///   - around: gives the ids before and after a text, from the ids of tokens.
     ///   - padding: the text of the padding token.
+    ///   - around: gives the ids before and after a text; it can ask for the id of a token.
+    /// - Throws: ``ContentProblem`` if a token is not in the vocabulary.
     init(
         normalizer: Normalizer?, preTokenizer: PreTokenizer?, model: Model, added: [AddedToken], padding: String,
         around: ((_ token: String, _ role: String) throws -> Int32) throws -> (start: [Int32], end: [Int32])

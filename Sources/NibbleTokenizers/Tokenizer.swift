@@ -32,6 +32,7 @@ extension Tokenizer {
     /// - Parameters:
     ///   - text: any text, also empty.
     ///   - length: the number of ids wanted, 0 or more; usually ``modelMaxLength``.
+    /// - Returns: `length` ids.
     public func encode(_ text: String, length: Int) -> [Int32] {
         precondition(length >= 0)
         let ids = encode(text)

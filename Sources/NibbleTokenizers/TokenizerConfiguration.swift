@@ -44,6 +44,7 @@ struct TokenizerConfiguration: Sendable {
     ///   - config: the contents of `tokenizer_config.json`, if it is there.
     ///   - specialTokensMap: the contents of `special_tokens_map.json`, if it is there. As in transformers, its tokens
     ///     count only where the first file lists no `added_tokens_decoder`.
+    /// - Throws: an error of JSON, or ``ContentProblem`` where a number is out of range.
     init(config: Data? = nil, specialTokensMap: Data? = nil) throws {
         let config = try config.map { try JSONDecoder().decode(Contents.self, from: $0) }
         if let config {

@@ -10,7 +10,10 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
     case unsupported(path: String, feature: String)
     /// The files name a special token that the vocabulary does not hold.
     case missingToken(path: String, token: String, role: String)
+    /// A file of prompts is not a JSON list of strings.
+    case notPrompts(path: String)
 
+    /// The file, what is wrong with it, and what to do.
     public var description: String {
         switch self {
         case .missingFile(let path, let advice): "\(path) is not there; \(advice)"
@@ -20,6 +23,8 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
             "\(path): \(feature) is not supported; use the tokenizer files that belong to FLUX.1's text encoders"
         case .missingToken(let path, let token, let role):
             "\(path): the \(role) token '\(token)' is not in the vocabulary; do all files of this folder belong together?"
+        case .notPrompts(let path):
+            #"\#(path) is not a JSON list of strings; write the prompts as ["a cat", "a dog"]"#
         }
     }
 }
@@ -62,6 +67,7 @@ extension DecodingError {
             @unknown default: (DecodingError.Context(codingPath: [], debugDescription: ""), "\(self)")
             }
         let place = context.codingPath.map(\.stringValue).joined(separator: ".")
-        return place.isEmpty ? fault : "at \(place): \(fault)"
+        let sentence = fault.hasSuffix(".") ? String(fault.dropLast()) : fault
+        return place.isEmpty ? sentence : "at \(place): \(sentence)"
     }
 }

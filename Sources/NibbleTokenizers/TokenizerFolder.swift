@@ -35,6 +35,7 @@ struct TokenizerFolder {
     func configuration() throws(TokenizerError) -> TokenizerConfiguration {
         let config = try contents("tokenizer_config.json")
         let map = try contents("special_tokens_map.json")
+        // Read by itself first, so that its errors name it.
         _ = try reading(path("special_tokens_map.json")) { try TokenizerConfiguration(specialTokensMap: map) }
         return try reading(path("tokenizer_config.json")) {
             try TokenizerConfiguration(config: config, specialTokensMap: map)

@@ -17,6 +17,8 @@ struct Unigram: SubwordModel {
     /// - Parameters:
     ///   - pieces: tokens and their log probabilities; a token's id is its place.
     ///   - unknownID: the id of what is in no token.
+    ///   - fallsBackToBytes: whether unknown text becomes the tokens of its bytes.
+    /// - Throws: ``ContentProblem`` if there is no such id, or a score is not a number.
     init(pieces: [(text: String, score: Double)], unknownID: Int?, fallsBackToBytes: Bool) throws {
         guard !pieces.isEmpty else { throw ContentProblem.malformed("the vocabulary is empty") }
         guard let unknownID, pieces.indices.contains(unknownID), pieces.count < Int32.max else {

@@ -14,9 +14,9 @@ struct Nibble: AsyncParsableCommand {
             """,
         version: FluxPipeline.version,
         groupedSubcommands: [
-            CommandGroup(name: "Pictures:", subcommands: [GenerateCommand.self, DecodeCommand.self]),
-            CommandGroup(name: "Models:", subcommands: [InspectCommand.self, TokenizeCommand.self]),
-            CommandGroup(name: "This machine:", subcommands: [DoctorCommand.self, BenchCommand.self]),
+            CommandGroup(name: "Pictures", subcommands: [GenerateCommand.self, DecodeCommand.self]),
+            CommandGroup(name: "Models", subcommands: [InspectCommand.self, TokenizeCommand.self]),
+            CommandGroup(name: "This machine", subcommands: [DoctorCommand.self, BenchCommand.self]),
         ])
 
     static func main() async {

@@ -61,7 +61,7 @@ struct TokenizeCommand: AsyncParsableCommand {
         do {
             return try JSONDecoder().decode([String].self, from: contents)
         } catch {
-            throw .malformed(path: path, reason: "it is not a JSON list of strings")
+            throw .notPrompts(path: path)
         }
     }
 }

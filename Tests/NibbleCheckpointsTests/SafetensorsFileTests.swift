@@ -116,6 +116,9 @@ import Testing
             #"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"a":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}}"#,
             "tensor 'a': it is listed twice"
         ),
+        (
+            "{\"a\":{\"dtype\":\"U8\",\"shape\":[" + String(repeating: "1,", count: 64) + "1]}}", "a list is too long"
+        ),
         (#"{"__metadata__":{"a":1}}"#, "expected '\"', found '1'"),
         (#"{"__metadata__":{"a":"b","a":"c"}}"#, "a key of '__metadata__' comes twice"),
         (#"{"__metadata__":{},"__metadata__":{}}"#, "'__metadata__' comes twice"),

@@ -29,7 +29,7 @@ import Testing
             let whole = model.decode(latent, on: compute) {}
             let tiled = model.decode(latent, memory: .tiled(latentRows: size.latentRows), on: compute) {}
             let difference = AutoencoderTests.byteDifference(
-                Autoencoder.bytes(of: whole), Autoencoder.bytes(of: tiled))
+                AutoencoderKL.bytes(of: whole), AutoencoderKL.bytes(of: tiled))
             // Statistics are summed alike; only oneDNN may add up a band of another height in another order.
             #expect(difference <= (precision == .f32 ? 1 : 2))
             #expect(compute.isFinite(whole))
@@ -44,8 +44,8 @@ import Testing
             let golden = try GoldenTensors(folder.appending(path: "golden/\(one.file)"))
             let latent = try AutoencoderTests.latent(golden)
             let compute = AutoencoderTests.compute(precision)
-            let whole = Autoencoder.bytes(of: model.decode(latent, on: compute) {})
-            let tiled = Autoencoder.bytes(of: model.decode(latent, memory: .tiled(latentRows: 2), on: compute) {})
+            let whole = AutoencoderKL.bytes(of: model.decode(latent, on: compute) {})
+            let tiled = AutoencoderKL.bytes(of: model.decode(latent, memory: .tiled(latentRows: 2), on: compute) {})
             #expect(AutoencoderTests.byteDifference(whole, tiled) <= 2)
             guard precision == .f32 else { continue }
             let bytes = try golden.integers("image_u8").map(UInt8.init)

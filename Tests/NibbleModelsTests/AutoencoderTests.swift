@@ -22,12 +22,12 @@ import Testing
         GoldenCase.all(of: model).map { Case(model: model, name: $0.file) }
     }
 
-    static func model(_ folder: URL) throws -> Autoencoder {
+    static func model(_ folder: URL) throws -> AutoencoderKL {
         let folder = folder.appending(path: "model/vae")
         let config = try JSONDecoder().decode(
             AutoencoderConfig.self, from: Data(contentsOf: folder.appending(path: "config.json")))
         let weights = WeightReader(try Checkpoint.open(folder.path))
-        let model = try Autoencoder(config, weights: weights)
+        let model = try AutoencoderKL(config, weights: weights)
         try weights.checkNothingIsLeftOver()
         return model
     }
@@ -70,10 +70,10 @@ import Testing
         #expect(picture.shape.dimensions == Array(try golden.shape("image_u8").dropFirst()))
         #expect(maximumDifference(picture, expected) <= Self.tolerance(expected))
         let bytes = try golden.integers("image_u8").map(UInt8.init)
-        #expect(Self.byteDifference(Autoencoder.bytes(of: picture), bytes) <= 1)
+        #expect(Self.byteDifference(AutoencoderKL.bytes(of: picture), bytes) <= 1)
         // diffusers' own floats give diffusers' own bytes exactly.
         let copy = Tensor(expected, shape: picture.shape)
-        #expect(Autoencoder.bytes(of: copy) == bytes)
+        #expect(AutoencoderKL.bytes(of: copy) == bytes)
     }
 
     @Test(arguments: cases)
@@ -114,7 +114,7 @@ import Testing
             let expected = try Self.channelsLast(golden, "\(name).reconstruction")
             #expect(maximumDifference(picture, expected) <= Self.tolerance(expected))
             let bytes = try golden.integers("\(name).reconstruction_u8").map(UInt8.init)
-            #expect(Self.byteDifference(Autoencoder.bytes(of: picture), bytes) <= 1)
+            #expect(Self.byteDifference(AutoencoderKL.bytes(of: picture), bytes) <= 1)
             // One rounding each way.
             let there = model.unscaled(model.scaled(latent)).floats()
             #expect(maximumDifference(there, latent.floats()) <= 1e-6 * (latent.floats().map(abs).max() ?? 0))
@@ -129,7 +129,7 @@ import Testing
             let golden = try GoldenTensors(folder.appending(path: "golden/\(one.file)"))
             let bytes = try golden.integers("image_u8").map(UInt8.init)
             let picture = model.decode(try Self.latent(golden), on: Self.compute(.bf16)) {}
-            ratios.append(Self.psnr(Autoencoder.bytes(of: picture), bytes))
+            ratios.append(Self.psnr(AutoencoderKL.bytes(of: picture), bytes))
         }
         print("\(folder.lastPathComponent): \(ratios)")
         // An error of 1 part in 256 of the picture's range, what 8 bits of mantissa give a value of 1, in every byte

@@ -80,7 +80,8 @@ import Testing
                     .contains { name.hasSuffix($0) }
         }
         #expect(stored.subtracting(compared).isEmpty, "not compared: \(stored.subtracting(compared).sorted())")
-        print("\(one): prediction within \(difference), worst of \(compared.count) activations \(worst)")
+        print(
+            "\(one.testDescription): prediction within \(difference), worst of \(compared.count) activations \(worst)")
     }
 
     @Test(arguments: cases)
@@ -128,6 +129,25 @@ import Testing
         // squares over the some 10 roundings of each block: 2^-9 · √(10 · 6) ≈ 1.5e-2 is the most to expect.
         #expect(error <= 1.5e-2, "relative error \(error)")
         print("\(folder.lastPathComponent) bf16: relative error \(error)")
+    }
+
+    @Test(
+        .enabled(if: !Goldens.realConfigurations.isEmpty, "needs shared/data/flux-configs"),
+        arguments: Goldens.realConfigurations)
+    func `the real configurations ask for every tensor of the real indexes, and for nothing else`(_ folder: URL) throws
+    {
+        let transformer = folder.appending(path: "transformer")
+        let config = try JSONDecoder().decode(
+            FluxConfig.self, from: Data(contentsOf: transformer.appending(path: "config.json")))
+        let index = try WeightIndex(
+            transformer.appending(path: "diffusion_pytorch_model.safetensors.index.json"))
+        let weights = ZeroWeights(names: index.names)
+        // The constructor itself refuses tensors that are left over.
+        _ = try FluxTransformer(config, weights: WeightReader(weights))
+        #expect(Set(weights.requests.keys) == index.names)
+        // The index gives no shapes, but their sum: bytes of all tensors in bf16.
+        let bytes = weights.requests.values.reduce(0) { $0 + 2 * $1.elementCount }
+        #expect(bytes == index.totalSize)
     }
 
     @Test(arguments: Goldens.fluxModels)

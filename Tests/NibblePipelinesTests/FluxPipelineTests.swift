@@ -18,7 +18,8 @@ import Testing
         var request: FluxRequest {
             get throws {
                 FluxRequest(
-                    prompt: golden.prompt, steps: golden.steps, guidanceScale: Float(golden.guidance),
+                    prompt: golden.prompt, prompt2: golden.prompt2, steps: golden.steps,
+                    guidanceScale: Float(golden.guidance),
                     width: golden.width, height: golden.height, seed: try #require(UInt64(golden.seed)),
                     maxSequenceLength: golden.maxSequenceLength)
             }
@@ -63,7 +64,9 @@ import Testing
                 let apart = zip(picture.bitmap.pixels, reference.pixels).map { abs(Int($0) - Int($1)) }
                 // f64 instead of f32 moves single bytes by 1: a value lies near the middle between two.
                 #expect((apart.max() ?? 255) <= 1 && picture.bitmap.width == reference.width)
-                print("\(one): latents within \(worst), \(apart.filter { $0 > 0 }.count) of \(apart.count) bytes apart")
+                print(
+                    "\(one.testDescription): latents within \(worst), \(apart.filter { $0 > 0 }.count) of \(apart.count) bytes apart"
+                )
             default: break
             }
         }

@@ -6,6 +6,8 @@ public struct GoldenCase: Decodable, Sendable {
     public let file: String
     /// The prompt.
     public let prompt: String
+    /// T5's prompt; nil: the same.
+    public let prompt2: String?
     /// Size in pixels.
     public let width, height: Int
     /// Number of steps.
@@ -22,6 +24,7 @@ public struct GoldenCase: Decodable, Sendable {
 
     private enum CodingKeys: String, CodingKey {
         case bfloat16PSNR = "bf16_pipeline_image_psnr_same_noise"
+        case prompt2 = "prompt_2"
         case file, prompt, width, height, steps, seed, guidance
         case maxSequenceLength = "max_seq"
     }

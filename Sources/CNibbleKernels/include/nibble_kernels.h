@@ -18,7 +18,8 @@ extern "C" {
 
 #pragma clang assume_nonnull begin
 
-/// Tables are constants, and shapes point at what is only read: Swift may share them between threads.
+/// Tables are constants, and shapes point at what is only read: Swift may share them between
+/// threads.
 #define NIBBLE_SENDABLE __attribute__((swift_attr("@Sendable")))
 
 /// Instruction sets, worst first.
@@ -40,13 +41,16 @@ typedef enum nibble_float {
 } nibble_float;
 
 /// One head of attention: out = softmax(scale · q kᵀ + bias) v. All arrays are f32, or all are
-/// bf16; strides count elements. The sums, the softmax and the output before its rounding are f32.
+/// bf16; strides count elements. The sums, the softmax and the output before its rounding are f32;
+/// on AVX-512 BF16, bf16 arrays have their softmax weights rounded to bf16 (their sum is of the
+/// rounded ones) and subnormal numbers taken for zero. Any number of queries and keys and any
+/// head_dim from 1 on; the kernels are made for a head_dim of 64 to 512.
 typedef struct NIBBLE_SENDABLE nibble_attention_shape {
   size_t queries, keys, head_dim;
   size_t q_stride, k_stride, v_stride, out_stride;  ///< from one token to the next
   float scale;
   /// Added to the scores: bias[query * bias_row_stride + key]; NULL: none. A stride of -1 reads a
-  /// Toeplitz matrix.
+  /// Toeplitz matrix. Minus infinity hides a key; every query must see one.
   const float *_Nullable bias;
   ptrdiff_t bias_row_stride;
   bool causal;  ///< query i sees keys 0...i only
@@ -62,7 +66,7 @@ typedef struct NIBBLE_SENDABLE nibble_attention {
   /// k, v: [keys, head_dim] -> packed, of `packed_bytes`, aligned to 64.
   void (*pack)(const nibble_attention_shape *shape, const void *k, const void *v, void *packed);
   /// q, out: [queries, head_dim], pointing at the first query of all; works queries first ..< first
-  /// + count.
+  /// + count. scratch is of `scratch_bytes`, aligned to 64, of any content, one thread's at a time.
   void (*run)(const nibble_attention_shape *shape, const void *q, const void *packed, void *out,
               size_t first, size_t count, void *scratch);
 } nibble_attention;
@@ -87,9 +91,9 @@ typedef struct NIBBLE_SENDABLE nibble_kernels {
   void (*rms_norm)(const float *x, size_t x_stride, void *y, nibble_float y_type, size_t y_stride,
                    size_t rows, size_t n, const float *gain, float epsilon);
 
-  /// In place on x [rows, heads, head_dim], f32 or bf16: each head is RMS-normalized (gain
-  /// [head_dim]), then adjacent pairs are rotated: (x0 cos - x1 sin, x0 sin + x1 cos), cosine and
-  /// sine f32 [rows, head_dim / 2].
+  /// In place on x [rows, heads, head_dim], f32 or bf16, rows x_stride apart, head_dim even: each
+  /// head is RMS-normalized (gain [head_dim]), then adjacent pairs are rotated: (x0 cos - x1 sin,
+  /// x0 sin + x1 cos), cosine and sine f32 [rows, head_dim / 2].
   void (*rms_norm_rotary)(void *x, nibble_float type, size_t x_stride, size_t rows, size_t heads,
                           size_t head_dim, const float *gain, float epsilon, const float *cosine,
                           const float *sine);

@@ -86,11 +86,16 @@ INLINE uints steps_of_row(const void *row, nibble_float type, size_t step, size_
   size_t first = step * STEP_ELEMENTS, count = least(n - first, WIDTH * STEP_ELEMENTS);
 #if STEP_ELEMENTS == 2
   (void)type;
-  uint16_t elements[2 * WIDTH] = {0};
+  uints steps;
   const uint16_t *source = (const uint16_t *)row + first;
-  if (count == 2 * WIDTH) return (uints)load(source, NIBBLE_F32, 0);
-  for (size_t i = 0; i < count; i++) elements[i] = source[i];
-  return (uints)load(elements, NIBBLE_F32, 0);
+  if (count == 2 * WIDTH) {
+    __builtin_memcpy(&steps, source, sizeof steps);
+  } else {
+    uint16_t elements[2 * WIDTH] = {0};
+    for (size_t i = 0; i < count; i++) elements[i] = source[i];
+    __builtin_memcpy(&steps, elements, sizeof steps);
+  }
+  return steps;
 #else
   return (uints)load_part(row, type, first, count);
 #endif

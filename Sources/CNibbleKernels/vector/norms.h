@@ -34,7 +34,7 @@ INLINE void layer_norm_rows(const float *x, size_t x_stride, void *y, nibble_flo
     void *target = nibble_mutable_row(y, y_type, y_stride, row);
     float mean = sum_around(x, NIBBLE_F32, n, 0, false) / (float)n;
     float variance = sum_around(x, NIBBLE_F32, n, mean, true) / (float)n;
-    float factor = 1 / sqrtf(variance + epsilon);
+    float factor = 1 / square_root(variance + epsilon);
     EACH_VECTOR(n, i, count, {
       floats value = (load_part(x, NIBBLE_F32, i, count) - mean) * factor;
       if (gain) value *= load_part(gain, NIBBLE_F32, i, count);
@@ -59,7 +59,7 @@ INLINE void rms_norm_rows(const float *x, size_t x_stride, void *y, nibble_float
                           float epsilon) {
   for (size_t row = 0; row < rows; row++, x += x_stride) {
     void *target = nibble_mutable_row(y, y_type, y_stride, row);
-    float factor = 1 / sqrtf(sum_around(x, NIBBLE_F32, n, 0, true) / (float)n + epsilon);
+    float factor = 1 / square_root(sum_around(x, NIBBLE_F32, n, 0, true) / (float)n + epsilon);
     EACH_VECTOR(n, i, count, {
       floats value = load_part(x, NIBBLE_F32, i, count) * factor;
       store_part(target, y_type, i, count, value * load_part(gain, NIBBLE_F32, i, count));
@@ -99,7 +99,7 @@ INLINE void rms_norm_rotary_rows(void *x, nibble_float type, size_t x_stride, si
     void *head = nibble_mutable_row(x, type, x_stride, row);
     for (size_t h = 0; h < heads; h++, head = nibble_mutable_row(head, type, head_dim, 1)) {
       float mean_square = sum_around(head, type, head_dim, 0, true) / (float)head_dim;
-      float factor = 1 / sqrtf(mean_square + epsilon);
+      float factor = 1 / square_root(mean_square + epsilon);
       EACH_VECTOR(head_dim, i, count, {
         floats value = load_part(head, type, i, count) * factor;
         value = rotate(value * load_part(gain, NIBBLE_F32, i, count), load_twice(cosine, i, count),

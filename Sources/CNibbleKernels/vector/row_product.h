@@ -13,7 +13,13 @@ INLINE void product_of_rows(const float *x, const void *w, nibble_float type, si
   floats sums[MOST][2] = {};
   UNROLL for (int row = 0; row < outputs; row++) rows[row] = nibble_row(w, type, w_stride, row);
   size_t i = 0;
+  // The same columns of the rows that come next: the processor follows a stream only where it is
+  // long. Beyond the last row it is a hint without effect.
+  uintptr_t ahead = outputs * w_stride * nibble_float_bytes(type);
   for (; i + 2 * WIDTH <= in; i += 2 * WIDTH) {
+    UNROLL for (int row = 0; row < outputs; row++) {
+      __builtin_prefetch((const void *)((uintptr_t)nibble_row(rows[row], type, i, 1) + ahead));
+    }
     UNROLL for (int half = 0; half < 2; half++) {
       size_t index = i + half * WIDTH;
       floats column = load(x, NIBBLE_F32, index);

@@ -34,6 +34,12 @@ INLINE floats broadcast(float value) {
   return value - (floats){};
 }
 
+/// Without the library's error for negative numbers, whose test would be a call in the midst of a
+/// loop.
+INLINE float square_root(float x) {
+  return __builtin_elementwise_sqrt(x);
+}
+
 /// mask ? x : y, lane by lane; a mask is what a comparison gives: all bits or none.
 INLINE floats choose(ints mask, floats x, floats y) {
   return (floats)(((uints)mask & (uints)x) | (~(uints)mask & (uints)y));
@@ -51,21 +57,6 @@ INLINE floats lesser(floats x, floats y) {
 
 INLINE floats multiply_add(floats x, floats y, floats z) {
   return __builtin_elementwise_fma(x, y, z);
-}
-
-/// Adds the lanes pairwise: the order is that of the width.
-INLINE float sum_of_lanes(floats x) {
-  UNROLL for (int half = WIDTH / 2; half > 0; half /= 2) {
-    UNROLL for (int i = 0; i < half; i++) x[i] += x[i + half];
-  }
-  return x[0];
-}
-
-INLINE float greatest_lane(floats x) {
-  UNROLL for (int half = WIDTH / 2; half > 0; half /= 2) {
-    UNROLL for (int i = 0; i < half; i++) x[i] = x[i] > x[i + half] ? x[i] : x[i + half];
-  }
-  return x[0];
 }
 
 INLINE floats floats_of_bf16(halves x) {
@@ -171,6 +162,23 @@ INLINE void store_part(void *y, nibble_float type, size_t index, size_t count, f
 #define FIRST_HALVES 0, 4, 1, 5
 #define LAST_HALVES 2, 6, 3, 7
 #endif
+
+/// Adds the lanes of the first half to those of the last until one is left: the order is that of
+/// the width.
+INLINE float sum_of_lanes(floats x) {
+  UNROLL for (int lanes = WIDTH; lanes > 1; lanes /= 2) {
+    x = __builtin_shufflevector(x, x, FIRST_HALVES) + __builtin_shufflevector(x, x, LAST_HALVES);
+  }
+  return x[0];
+}
+
+INLINE float greatest_lane(floats x) {
+  UNROLL for (int lanes = WIDTH; lanes > 1; lanes /= 2) {
+    x = greater(__builtin_shufflevector(x, x, FIRST_HALVES),
+                __builtin_shufflevector(x, x, LAST_HALVES));
+  }
+  return x[0];
+}
 
 /// Lane i of vector j becomes lane j of vector i. Each round puts vectors that are half of all
 /// apart into turn, which moves the upper bit of a vector's number to the bottom of its lanes'

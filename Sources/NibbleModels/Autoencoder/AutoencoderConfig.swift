@@ -1,9 +1,8 @@
 /// The configuration of diffusers' `AutoencoderKL`, from `vae/config.json`.
 public struct AutoencoderConfig: Sendable, Equatable {
-    /// Channels of the picture that is encoded.
-    public let inChannels: Int
-    /// Channels of the picture that is decoded.
-    public let outChannels: Int
+    /// Channels of a picture, in and out: red, green, blue.
+    public static let pictureChannels = 3
+
     /// Channels of a latent.
     public let latentChannels: Int
     /// Channels at each size, the full one first; every further one is half as high and wide.
@@ -12,8 +11,8 @@ public struct AutoencoderConfig: Sendable, Equatable {
     public let layersPerBlock: Int
     /// Groups of every group normalization.
     public let normNumGroups: Int
-    /// Height and width of the pictures that it was trained on; nil where the file says null.
-    public let sampleSize: Int?
+    /// Height and width of the pictures that it was trained on.
+    public let sampleSize: Int
     /// What a latent is multiplied with for the diffusion model.
     public let scalingFactor: Float
     /// What is subtracted from a latent before that.
@@ -26,7 +25,7 @@ public struct AutoencoderConfig: Sendable, Equatable {
     public let midBlockAddAttention: Bool
 
     /// Pixels of the picture for each one of a latent, along an axis.
-    public var downsampling: Int { 1 << (blockOutChannels.count - 1) }
+    public var scale: Int { 1 << (blockOutChannels.count - 1) }
 }
 
 extension AutoencoderConfig: Decodable {
@@ -60,14 +59,16 @@ extension AutoencoderConfig: Decodable {
     public init(from decoder: any Decoder) throws {
         let values = try decoder.container(keyedBy: CodingKeys.self)
         let channels = 1...Self.mostChannels
-        inChannels = try values.size(.inChannels, standard: 3, in: channels)
-        outChannels = try values.size(.outChannels, standard: 3, in: channels)
+        for key in [CodingKeys.inChannels, .outChannels] {
+            let found = try values.size(key, standard: Self.pictureChannels, in: channels)
+            guard found == Self.pictureChannels else {
+                throw values.refusal(of: key, found: found, expected: "3: red, green, blue")
+            }
+        }
         latentChannels = try values.size(.latentChannels, standard: 4, in: channels)
         layersPerBlock = try values.size(.layersPerBlock, standard: 1, in: 1...64)
         normNumGroups = try values.size(.normNumGroups, standard: 32, in: channels)
-        sampleSize =
-            try values.contains(.sampleSize) && values.decodeNil(forKey: .sampleSize)
-            ? nil : values.size(.sampleSize, standard: 32)
+        sampleSize = try values.size(.sampleSize, standard: 32)
         useQuantConv = try values.decodeIfPresent(Bool.self, forKey: .useQuantConv) ?? true
         usePostQuantConv = try values.decodeIfPresent(Bool.self, forKey: .usePostQuantConv) ?? true
         midBlockAddAttention = try values.decodeIfPresent(Bool.self, forKey: .midBlockAddAttention) ?? true

@@ -37,7 +37,7 @@ extension AutoencoderConfig {
             layers.append(.init(.doubling(doubling), name))
         }
         return layers + [
-            try output(reader, input: blockOutChannels[0], output: outChannels, observedAs: "vae_dec")
+            try output(reader, input: blockOutChannels[0], output: Self.pictureChannels, observedAs: "vae_dec")
         ]
     }
 
@@ -47,7 +47,8 @@ extension AutoencoderConfig {
     func encoderLayers(_ weights: WeightReader) throws(CheckpointError) -> [NamedLayer] {
         let reader = weights["encoder"]
         let channels = blockOutChannels
-        let first = try Convolution(reader["conv_in"], input: inChannels, output: channels[0], geometry: .same)
+        let first = try Convolution(
+            reader["conv_in"], input: Self.pictureChannels, output: channels[0], geometry: .same)
         var layers = [NamedLayer(.convolution(first), "vae_enc.conv_in")]
         for (index, output) in channels.enumerated() {
             let block = reader["down_blocks", index]

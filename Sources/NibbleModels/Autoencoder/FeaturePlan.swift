@@ -95,10 +95,10 @@ struct FeaturePlan {
     /// - Parameters:
     ///   - input: the whole input.
     ///   - compute: that of the plan, or one alike.
-    ///   - betweenBlocks: called between layers and between stripes; may throw to give up.
+    ///   - beforeBlock: called before each layer and each stripe; may throw to give up.
     /// - Returns: the last layer's result, f32, in memory of its own.
     func run(
-        _ input: FeatureMap, on compute: Compute, betweenBlocks: () throws -> Void
+        _ input: FeatureMap, on compute: Compute, beforeBlock: () throws -> Void
     ) rethrows -> FeatureMap {
         let workspace = compute.workspace
         return try workspace.scope {
@@ -114,6 +114,7 @@ struct FeaturePlan {
             }
             var x = input
             for step in steps {
+                try beforeBlock()
                 let extent = step.output
                 let y =
                     step.slot.map { map($0, extent) }
@@ -122,10 +123,9 @@ struct FeaturePlan {
                         width: extent.width)
                 try step.apply(
                     to: x, into: y, hidden: { map(Self.hiddenSlot, extent) }, on: compute,
-                    betweenStripes: betweenBlocks)
+                    beforeStripe: beforeBlock)
                 if let name = step.name { compute.observe(name, y.tensor) }
                 x = y
-                try betweenBlocks()
             }
             return x
         }
@@ -135,7 +135,7 @@ struct FeaturePlan {
 extension FeaturePlan.Step {
     fileprivate func apply(
         to x: FeatureMap, into y: FeatureMap, hidden: () -> FeatureMap, on compute: Compute,
-        betweenStripes: () throws -> Void
+        beforeStripe: () throws -> Void
     ) rethrows {
         switch layer {
         case .convolution(let convolution):
@@ -166,7 +166,7 @@ extension FeaturePlan.Step {
             }
             try block.inStripes(
                 rows, into: y, overwrites: x.tensor.address == y.tensor.address, stripes: stripes, on: compute,
-                betweenStripes: betweenStripes)
+                beforeStripe: beforeStripe)
         }
     }
 

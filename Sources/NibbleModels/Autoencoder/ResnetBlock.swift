@@ -59,10 +59,10 @@ struct ResnetBlock: Sendable {
     ///   - overwrites: whether y is the memory that the source reads; only for a block in place.
     ///   - stripes: the picture's rows in order; they end where bands do.
     ///   - compute: what to compute with.
-    ///   - betweenStripes: may throw to give up.
+    ///   - beforeStripe: called before each stripe of each pass; may throw to give up.
     func inStripes(
         _ source: (Range<Int>) -> FeatureMap, into y: FeatureMap, overwrites: Bool, stripes: [Range<Int>],
-        on compute: Compute, betweenStripes: () throws -> Void
+        on compute: Compute, beforeStripe: () throws -> Void
     ) rethrows {
         func around(_ rows: Range<Int>, _ count: Int) -> Range<Int> {
             max(0, rows.lowerBound - count)..<min(y.height, rows.upperBound + count)
@@ -73,10 +73,10 @@ struct ResnetBlock: Sendable {
             return hidden
         }
         let scale1 = norm1.scale(
-            try moments(of: source, channels: input, stripes, on: compute, betweenStripes: betweenStripes))
+            try moments(of: source, channels: input, stripes, on: compute, beforeStripe: beforeStripe))
         let middle = { hidden($0, of: source(around($0, 1)), scale1) }
         let scale2 = norm2.scale(
-            try moments(of: middle, channels: output, stripes, on: compute, betweenStripes: betweenStripes))
+            try moments(of: middle, channels: output, stripes, on: compute, beforeStripe: beforeStripe))
 
         let workspace = compute.workspace
         try workspace.scope {
@@ -88,6 +88,7 @@ struct ResnetBlock: Sendable {
                 if let waiting { compute.convert(waiting.tensor, into: y.slice(waiting.rows).tensor) }
             }
             for stripe in stripes {
+                try beforeStripe()
                 workspace.scope {
                     let x = source(around(stripe, 2))
                     let middle = hidden(around(stripe, 1), of: x, scale1)
@@ -102,7 +103,6 @@ struct ResnetBlock: Sendable {
                         middle, .scaledSiLU(scale2), with: convolution2.weights, into: target, adding: true)
                     if overwrites { waiting = target }
                 }
-                try betweenStripes()
             }
             settle()
         }
@@ -110,12 +110,12 @@ struct ResnetBlock: Sendable {
 
     private func moments(
         of map: (Range<Int>) -> FeatureMap, channels: Int, _ stripes: [Range<Int>], on compute: Compute,
-        betweenStripes: () throws -> Void
+        beforeStripe: () throws -> Void
     ) rethrows -> ChannelMoments {
         var moments = ChannelMoments(channels: channels)
         for stripe in stripes {
+            try beforeStripe()
             compute.workspace.scope { compute.addMoments(of: map(stripe), to: &moments) }
-            try betweenStripes()
         }
         return moments
     }

@@ -69,19 +69,11 @@ extension FluxConfig: Decodable {
     public init(from decoder: any Decoder) throws {
         self.init()
         let values = try decoder.container(keyedBy: CodingKeys.self)
-        func fail(_ key: CodingKeys, _ reason: String) -> DecodingError {
-            .dataCorruptedError(forKey: key, in: values, debugDescription: reason)
-        }
-        // The bound is far above every real model, and small enough that products of sizes do not overflow.
         func size(_ key: CodingKeys, _ standard: Int, least: Int = 1) throws -> Int {
-            let value = try values.decodeIfPresent(Int.self, forKey: key) ?? standard
-            guard (least...65_536).contains(value) else {
-                throw fail(key, "found \(value); expected \(least) to 65536")
-            }
-            return value
+            try values.size(key, standard: standard, in: least...65_536)
         }
         guard try size(.patchSize, 1) == 1 else {
-            throw fail(.patchSize, "only a patch_size of 1, as in FLUX.1, is supported")
+            throw values.refusal(of: .patchSize, found: try size(.patchSize, 1), expected: "1, as in FLUX.1")
         }
         inChannels = try size(.inChannels, inChannels)
         outChannels = try size(.outChannels, inChannels)
@@ -89,15 +81,19 @@ extension FluxConfig: Decodable {
         singleBlocks = try size(.singleBlocks, singleBlocks, least: 0)
         headDim = try size(.headDim, headDim)
         heads = try size(.heads, heads)
+        // The width of a token is a size too: matrices of its square must not overflow.
+        guard hidden <= 65_536 else {
+            throw values.refusal(of: .heads, found: heads, expected: "at most \(65_536 / headDim) heads of \(headDim)")
+        }
         jointAttentionDim = try size(.jointAttentionDim, jointAttentionDim)
         pooledProjectionDim = try size(.pooledProjectionDim, pooledProjectionDim)
         guidanceEmbeds = try values.decodeIfPresent(Bool.self, forKey: .guidanceEmbeds) ?? false
         axesDimsRope = try values.decodeIfPresent([Int].self, forKey: .axesDimsRope) ?? axesDimsRope
         let fits = axesDimsRope.allSatisfy { $0 > 0 && $0 <= headDim && $0 % 2 == 0 }
         guard axesDimsRope.count == 3, fits, axesDimsRope.reduce(0, +) == headDim else {
-            throw fail(
-                .axesDimsRope,
-                "found \(axesDimsRope); expected three even numbers that add up to attention_head_dim \(headDim)")
+            throw values.refusal(
+                of: .axesDimsRope, found: axesDimsRope,
+                expected: "three even numbers that add up to attention_head_dim \(headDim)")
         }
     }
 }

@@ -5,9 +5,11 @@ public import NibbleTensors
 /// Models", arXiv 2112.10752, section 3.1).
 ///
 /// Activations are kept in f32, or in bf16 where that is the precision.
-public struct Autoencoder: Sendable {
+public struct AutoencoderKL: Sendable {
     /// The configuration.
     public let config: AutoencoderConfig
+    /// What the weights were read through.
+    public let weights: WeightReader
 
     private let encoder: [NamedLayer]
     private let decoder: [NamedLayer]
@@ -19,6 +21,7 @@ public struct Autoencoder: Sendable {
     ///   - weights: a reader of the component's tensors.
     public init(_ config: AutoencoderConfig, weights: WeightReader) throws(CheckpointError) {
         self.config = config
+        self.weights = weights
         encoder = try config.encoderLayers(weights)
         decoder = try config.decoderLayers(weights)
     }
@@ -31,17 +34,17 @@ public struct Autoencoder: Sendable {
     ///   - latent: `[latentChannels, height, width]`, as it comes out of `unscaled`.
     ///   - memory: how much memory the activations may take.
     ///   - compute: what to compute with.
-    ///   - betweenBlocks: called between layers; what it throws ends the work.
-    /// - Returns: `[height · downsampling, width · downsampling, outChannels]` f32, about -1…1.
+    ///   - beforeBlock: called before each layer and each stripe of one; what it throws ends the work.
+    /// - Returns: `[height · scale, width · scale, 3]` f32, about -1…1.
     public func decode(
         _ latent: Tensor, memory: AutoencoderMemory = .whole, on compute: Compute,
-        betweenBlocks: () throws -> Void
+        beforeBlock: () throws -> Void
     ) rethrows -> Tensor {
         precondition(latent.shape.rank == 3 && latent.shape[0] == config.latentChannels && latent.elementCount > 0)
         let (height, width) = (latent.shape[1], latent.shape[2])
         let input = FeatureMap(Self.channelsLast(latent), height: height, width: width)
         let plan = decoderPlan(height: height, width: width, memory, on: compute)
-        let picture = try plan.run(input, on: compute, betweenBlocks: betweenBlocks)
+        let picture = try plan.run(input, on: compute, beforeBlock: beforeBlock)
         return picture.tensor.reshaped([picture.height, picture.width, picture.channels])
     }
 
@@ -94,21 +97,22 @@ public struct Autoencoder: Sendable {
     /// Finds the latents of a picture.
     ///
     /// - Parameters:
-    ///   - picture: `[height, width, inChannels]` f32, -1…1, at least `downsampling` high and wide.
+    ///   - picture: `[height, width, 3]` f32, -1…1, at least `config.scale` high and wide.
     ///   - compute: what to compute with.
-    ///   - betweenBlocks: called between layers; what it throws ends the work.
+    ///   - beforeBlock: called before each layer and each stripe of one; what it throws ends the work.
     /// - Returns: their distribution.
     public func encode(
-        _ picture: Tensor, on compute: Compute, betweenBlocks: () throws -> Void
+        _ picture: Tensor, on compute: Compute, beforeBlock: () throws -> Void
     ) rethrows -> Posterior {
-        precondition(picture.shape.rank == 3 && picture.shape[2] == config.inChannels)
+        precondition(picture.shape.rank == 3 && picture.shape[2] == AutoencoderConfig.pictureChannels)
         let (height, width) = (picture.shape[0], picture.shape[1])
-        precondition(min(height, width) >= config.downsampling)
+        precondition(min(height, width) >= config.scale)
         let plan = FeaturePlan(
-            encoder, input: FeatureExtent(height: height, width: width, channels: config.inChannels), on: compute)
+            encoder, input: FeatureExtent(height: height, width: width, channels: AutoencoderConfig.pictureChannels),
+            on: compute)
         let input = FeatureMap(
-            picture.reshaped([height * width, config.inChannels]), height: height, width: width)
-        let moments = try plan.run(input, on: compute, betweenBlocks: betweenBlocks)
+            picture.reshaped([height * width, AutoencoderConfig.pictureChannels]), height: height, width: width)
+        let moments = try plan.run(input, on: compute, beforeBlock: beforeBlock)
         let values = moments.tensor.floats()
         let count = config.latentChannels
         func part(_ channels: Range<Int>, _ transform: (Float) -> Float) -> Tensor {

@@ -1,1 +1,0 @@
-// placeholder, replaced by this suite's first file
