@@ -44,6 +44,8 @@ struct BenchStep: AsyncParsableCommand {
         var inputs: String?
         @Option(help: ArgumentHelp("Where to write the prediction, raw f32.", valueName: "file"))
         var output: String?
+        @Flag(help: "Let each block's weights go after its use, as for a model larger than memory.")
+        var stream = false
     }
 
     mutating func validate() throws {
@@ -68,7 +70,11 @@ struct BenchStep: AsyncParsableCommand {
                 + "\(model.config.singleBlocks) blocks",
             macs: model.multiplyAdds(imageTokens: inputs.latents.rows, textTokens: inputs.text.rows), on: compute,
             options
-        ) { try model(inputs, into: prediction, on: compute) { _ in try Task.checkCancellation() } }
+        ) {
+            try model(inputs, into: prediction, residency: given.stream ? .stream : .keep, on: compute) { _ in
+                try Task.checkCancellation()
+            }
+        }
         if let output = given.output {
             try Data(prediction.bytes).write(to: URL(filePath: output), options: .atomic)
         }

@@ -1,9 +1,9 @@
 internal import Foundation
 
-/// Prints one JSON object, keys sorted, on standard output.
+/// Prints one JSON object on one line of standard output, keys sorted: scripts read the last line.
 func printJSON(_ value: some Encodable) throws {
     let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     encoder.keyEncodingStrategy = .convertToSnakeCase
     FileHandle.standardOutput.write(try encoder.encode(value) + Data("\n".utf8))
 }
