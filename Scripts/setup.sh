@@ -1,7 +1,7 @@
 # Sourced by the scripts: checks the toolchain, installs the libraries that are missing, goes to the repository's root.
 # After it: `say WORDS` prints a heading; `require PACKAGE…` installs Debian's or names Homebrew's.
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -14,8 +14,9 @@ require_swift() {
     command -v swift > /dev/null || fail "no 'swift' in PATH. Install Swift 6.2 or later from https://www.swift.org/install" \
         "and put its usr/bin into PATH."
     local version
-    version=$(swift --version 2> /dev/null | sed -nE 's/.*Swift version ([0-9]+\.[0-9]+).*/\1/p' | head -n 1)
-    [[ -n $version ]] || fail "'swift --version' fails: see what it prints; the toolchain may lack Debian packages."
+    version=$(swift --version 2> /dev/null | sed -nE 's/.*Swift version ([0-9]+\.[0-9]+).*/\1/p') || true
+    [[ -n $version ]] || fail "'swift --version' does not run: see what it prints; https://www.swift.org/install lists the" \
+        "packages that the toolchain needs."
     local major=${version%%.*} minor=${version#*.}
     ((major > 6 || (major == 6 && minor >= 2))) ||
         fail "Swift $version is too old: 6.2 or later is needed, from https://www.swift.org/install"
