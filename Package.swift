@@ -18,7 +18,6 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
 }
 
 let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
-let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 
 let package = Package(
     name: "nibble",
@@ -34,7 +33,6 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.6.0"),
-        .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
     ],
     targets: [
         // Floor 1: C. Arithmetic, and shims over libraries that Swift cannot call directly.
@@ -55,14 +53,14 @@ let package = Package(
         // Floor 5
         room(
             "NibblePipelines",
-            ["NibbleTensors", "NibbleTokenizers", "NibbleImages", "NibbleCheckpoints", "NibbleModels", logging]),
+            ["NibbleTensors", "NibbleTokenizers", "NibbleImages", "NibbleCheckpoints", "NibbleModels"]),
 
         // Floor 6
         .executableTarget(
             name: "nibble",
             dependencies: [
                 "NibblePipelines", "NibbleModels", "NibbleCheckpoints", "NibbleImages", "NibbleTokenizers",
-                "NibbleTensors", argumentParser, logging,
+                "NibbleTensors", argumentParser,
             ],
             swiftSettings: swiftSettings),
 

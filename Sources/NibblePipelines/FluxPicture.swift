@@ -20,6 +20,7 @@ public struct FluxPicture: Sendable {
     /// Writes it as PNG with its texts: beside the path first, then renamed.
     ///
     /// - Parameter path: the file.
+    /// - Throws: `MetadataError`, or `ImageError` where the file cannot be written.
     public func write(to path: String) throws {
         try PNG.write(bitmap, texts: try texts(), to: path)
     }

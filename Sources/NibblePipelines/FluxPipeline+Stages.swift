@@ -77,6 +77,7 @@ extension FluxPipeline {
     ///   - picture: which of the request's pictures.
     ///   - emit: gets events that want to know the time since the first picture's first step.
     /// - Returns: packed latents, `[imageTokens, channels]` f32.
+    /// - Throws: `CancellationError`, or what is wrong with a result that is not finite.
     func denoise(
         _ plan: DenoisingPlan, text: TextStates, picture: Int, emit: ((Duration) -> FluxEvent) -> Void
     ) throws -> Tensor {

@@ -124,6 +124,8 @@ public actor FluxPipeline {
     /// Makes pictures and returns them all at the end.
     ///
     /// - Parameter request: what is wanted.
+    /// - Returns: the pictures, in the order of their seeds.
+    /// - Throws: what is wrong with the request or the model, or `CancellationError`.
     public func pictures(_ request: FluxRequest) throws -> [FluxPicture] {
         var pictures: [FluxPicture] = []
         try run(request) { event in
@@ -135,6 +137,8 @@ public actor FluxPipeline {
     /// Decodes latents that were kept from a run whose decoding did not come to its end.
     ///
     /// - Parameter denoised: what `FluxEvent.denoised` brought.
+    /// - Returns: the picture.
+    /// - Throws: `PipelineError` for latents of another model, or what is wrong with the autoencoder.
     public func decode(_ denoised: DenoisedLatents) throws -> FluxPicture {
         let channels = autoencoderConfig.latentChannels
         guard denoised.latents.shape.rank == 3, denoised.latents.shape[0] == channels else {

@@ -7,6 +7,7 @@ public enum PipelineError: Error, Equatable, CustomStringConvertible {
     /// A network's result holds NaN or infinity although its weights do not.
     case notFinite(stage: String)
 
+    /// What is wrong, and what to do about it.
     public var description: String {
         switch self {
         case .invalidRequest(let parameter, let found, let expected):

@@ -10,7 +10,8 @@ public struct BFloat16: Sendable, Hashable {
     public init(_ value: Float) {
         let bits = value.bitPattern
         if value.isNaN {
-            bitPattern = UInt16(truncatingIfNeeded: bits >> 16) | 0x0040  // quiet, so that truncation cannot make infinity
+            // The quiet bit, so that cutting the fraction off cannot make infinity.
+            bitPattern = UInt16(truncatingIfNeeded: bits >> 16) | 0x0040
         } else {
             bitPattern = UInt16(truncatingIfNeeded: (bits &+ 0x7fff &+ ((bits >> 16) & 1)) >> 16)
         }

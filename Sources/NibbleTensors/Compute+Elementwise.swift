@@ -21,8 +21,8 @@ extension Compute {
     /// stream += gate · branch, each row.
     ///
     /// - Parameters:
-    ///   - stream: `[rows, n]` f32, updated.
     ///   - branch: `[rows, n]` f32 or bf16.
+    ///   - stream: `[rows, n]` f32, updated.
     ///   - gate: `[n]` f32; nil: 1.
     public func add(_ branch: Tensor, to stream: Tensor, gate: Tensor? = nil) {
         precondition(stream.shape == branch.shape && stream.dtype == .float32)

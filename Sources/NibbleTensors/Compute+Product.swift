@@ -121,6 +121,7 @@ extension Compute {
         let rowTiles = (x.rows + tileRows - 1) / tileRows
         let outputTiles = (weight.rows + Self.outputTile - 1) / Self.outputTile
         let mustConvert = weight.dtype != x.dtype
+        precondition(!mustConvert || weight.isContiguous)
         workspace.scope {
             let compiled = compileTiles(x, weight, bias: bias, y: y, activation: activation, tileRows: tileRows)
             let scratchBytes = compiled.map(\.scratchBytes).max() ?? 0

@@ -9,6 +9,7 @@ public struct Shape: Sendable, Hashable, ExpressibleByArrayLiteral, CustomString
         self.dimensions = dimensions
     }
 
+    /// A shape written as a list of its extents.
     public init(arrayLiteral elements: Int...) { self.init(elements) }
 
     /// The number of axes.
@@ -20,5 +21,6 @@ public struct Shape: Sendable, Hashable, ExpressibleByArrayLiteral, CustomString
     /// The extent of an axis.
     public subscript(axis: Int) -> Int { dimensions[axis] }
 
+    /// The extents in brackets, as "[16, 64]".
     public var description: String { "[\(dimensions.map(String.init).joined(separator: ", "))]" }
 }

@@ -87,5 +87,6 @@ public struct StorageError: Error, Equatable, CustomStringConvertible {
     /// The system's error number.
     public let errno: Int32
 
+    /// What could not be done, with which file, and the system's reason.
     public var description: String { "cannot \(action) \(path): \(String(cString: strerror(errno)))" }
 }

@@ -1,7 +1,7 @@
 public import Foundation
 
 /// Where golden data lies: the folders named in the environment variable `NIBBLE_GOLDENS` (separated by colons),
-/// `shared/golden` beside the repository where it exists, and the project's own fixtures.
+/// `shared/golden` beside the repository where it exists, or else the project's own fixtures.
 public enum Goldens {
     /// The repository's root.
     public static let repository = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
@@ -10,12 +10,11 @@ public enum Goldens {
     /// All golden roots that exist.
     public static let roots: [URL] = {
         let named = ProcessInfo.processInfo.environment["NIBBLE_GOLDENS"]?.split(separator: ":").map(String.init) ?? []
-        let candidates =
-            named.map { URL(filePath: $0) } + [
-                repository.deletingLastPathComponent().appending(path: "shared/golden"),
-                repository.appending(path: "Tests/Fixtures/golden"),
-            ]
-        return candidates.filter { FileManager.default.fileExists(atPath: $0.path) }
+        let shared = repository.deletingLastPathComponent().appending(path: "shared/golden")
+        let fixtures = repository.appending(path: "Tests/Fixtures/golden")
+        // The fixtures are a part of the shared set: both would test the same twice.
+        let own = FileManager.default.fileExists(atPath: shared.path) ? shared : fixtures
+        return (named.map { URL(filePath: $0) } + [own]).filter { FileManager.default.fileExists(atPath: $0.path) }
     }()
 
     /// The files or folders of that relative path in every root that has one.

@@ -11,8 +11,11 @@ struct QKVProjection: Sendable {
 
     /// - Parameters:
     ///   - weights: a reader of the attention's tensors.
+    ///   - hidden: width of a token.
+    ///   - headDim: width of a head.
     ///   - names: those of the three projections.
     ///   - norms: those of the norms of queries and keys.
+    /// - Throws: `CheckpointError`, for a tensor that is missing or of another shape.
     init(
         _ weights: WeightReader, hidden: Int, headDim: Int, names: (String, String, String), norms: (String, String)
     ) throws(CheckpointError) {

@@ -51,6 +51,7 @@ struct FluxDoubleBlock: Sendable {
     ///   - conditioning: SiLU of the conditioning vector, `[1, hidden]` f32.
     ///   - rotary: of all tokens.
     ///   - name: for the observer.
+    ///   - compute: what to compute with.
     func callAsFunction(
         _ stream: Tensor, textTokens: Int, conditioning: Tensor, rotary: RotaryAngles, name: String,
         on compute: Compute

@@ -17,7 +17,9 @@ struct Modulation: Sendable {
         self.hidden = hidden
     }
 
-    /// - Parameter conditioning: SiLU of the conditioning vector, `[1, hidden]` f32.
+    /// - Parameters:
+    ///   - conditioning: SiLU of the conditioning vector, `[1, hidden]` f32.
+    ///   - compute: what to compute with.
     /// - Returns: the chunks, each `[hidden]` f32, in the workspace.
     func callAsFunction(_ conditioning: Tensor, on compute: Compute) -> [Tensor] {
         let all = compute.workspace.tensor([1, chunks * hidden], .float32)

@@ -35,6 +35,7 @@ public enum FluxRotary {
     ///   - textTokens: the number of text tokens.
     ///   - rows: rows of patches (of 2 × 2 latents, 16 × 16 pixels).
     ///   - columns: columns of patches.
+    /// - Returns: (0, 0, 0) for each text token, then (0, row, column) for each patch, row by row.
     public static func places(textTokens: Int, rows: Int, columns: Int) -> [SIMD3<Float>] {
         let image = (0..<rows * columns).map { SIMD3(0, Float($0 / columns), Float($0 % columns)) }
         return Array(repeating: .zero, count: textTokens) + image

@@ -48,6 +48,7 @@ public struct FluxTransformer: Sendable {
     /// - Parameters:
     ///   - config: the configuration.
     ///   - weights: a reader of tensors with diffusers' names.
+    /// - Throws: `CheckpointError`.
     public init(_ config: FluxConfig, weights: WeightReader) throws(CheckpointError) {
         self.config = config
         self.weights = weights

@@ -15,6 +15,7 @@ public struct Linear: Sendable {
     ///   - input: the number of input channels.
     ///   - output: the number of output channels.
     ///   - bias: whether the layer has one.
+    /// - Throws: `CheckpointError`, for a tensor that is missing or of another shape.
     public init(_ weights: WeightReader, input: Int, output: Int, bias: Bool = true) throws(CheckpointError) {
         weight = try weights.tensor("weight", [output, input])
         self.bias = bias ? try weights.vector("bias", output) : nil

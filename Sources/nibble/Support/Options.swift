@@ -27,6 +27,8 @@ struct ModelOptions: ParsableArguments {
     /// A pipeline as the options say.
     ///
     /// - Parameter record: what a picture says that it was made with; the options come first.
+    /// - Returns: the pipeline, with its model open.
+    /// - Throws: what is wrong with the options or the model.
     func open(like record: GenerationRecord? = nil) throws -> FluxPipeline {
         var options = FluxPipeline.Options()
         options.precision = precision ?? record?.precision ?? .bf16
