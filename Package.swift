@@ -32,7 +32,7 @@ let package = Package(
         .library(name: "NibbleTokenizers", targets: ["NibbleTokenizers"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.6.0")
     ],
     targets: [
         // Floor 1: C. Arithmetic, and shims over libraries that Swift cannot call directly.

@@ -1,7 +1,7 @@
 # Sourced by the scripts: checks the toolchain, installs the libraries that are missing, goes to the repository's root.
 # After it: `say WORDS` prints a heading; `require PACKAGE…` installs Debian's or names Homebrew's.
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -11,11 +11,12 @@ fail() {
 }
 
 require_swift() {
-    command -v swift > /dev/null || fail "no 'swift' in PATH. Install Swift 6.2 or later from https://www.swift.org/install" \
-        "and put its usr/bin into PATH."
+    command -v swift > /dev/null ||
+        fail "no 'swift' in PATH. Install Swift 6.2 or later from https://www.swift.org/install; put its usr/bin into PATH."
     local version
-    version=$(swift --version 2> /dev/null | sed -nE 's/.*Swift version ([0-9]+\.[0-9]+).*/\1/p' | head -n 1)
-    [[ -n $version ]] || fail "'swift --version' fails: see what it prints; the toolchain may lack Debian packages."
+    version=$(swift --version 2> /dev/null | sed -nE 's/.*Swift version ([0-9]+\.[0-9]+).*/\1/p') || true
+    [[ -n $version ]] ||
+        fail "'swift --version' does not run. https://www.swift.org/install lists the packages that Swift needs."
     local major=${version%%.*} minor=${version#*.}
     ((major > 6 || (major == 6 && minor >= 2))) ||
         fail "Swift $version is too old: 6.2 or later is needed, from https://www.swift.org/install"
@@ -39,7 +40,7 @@ require_debian() {
 require() {
     require_swift
     if [[ $(uname) == Darwin ]]; then
-        command -v brew > /dev/null || fail "Homebrew is needed for two libraries: https://brew.sh, then: brew install onednn libpng"
+        command -v brew > /dev/null || fail "Homebrew (https://brew.sh) is missing; then: brew install onednn libpng"
         local formula prefix
         for formula in onednn libpng; do
             brew list --versions "$formula" > /dev/null || fail "a library is missing: brew install onednn libpng"

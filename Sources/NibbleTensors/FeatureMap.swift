@@ -30,6 +30,7 @@ public struct FeatureMap: Sendable {
     /// Some of the rows, as a view.
     ///
     /// - Parameter range: rows of the whole picture that are held here.
+    /// - Returns: the rows, which share this map's memory.
     public func slice(_ range: Range<Int>) -> FeatureMap {
         precondition(range.lowerBound >= rows.lowerBound && range.upperBound <= rows.upperBound)
         let first = (range.lowerBound - rows.lowerBound) * width
