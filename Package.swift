@@ -74,7 +74,7 @@ let package = Package(
         tests("NibbleImagesTests", ["NibbleImages", "NibbleCheckpoints", "NibbleTensors"]),
         tests("NibbleCheckpointsTests", ["NibbleCheckpoints"]),
         tests("NibbleModelsTests", ["NibbleModels"]),
-        tests("NibblePipelinesTests", ["NibblePipelines", "NibbleImages"]),
+        tests("NibblePipelinesTests", ["NibblePipelines", "NibbleImages", "NibbleCheckpoints"]),
         tests("CommandLineTests", ["nibble", "NibbleImages"]),
     ],
     swiftLanguageModes: [.v6],

@@ -85,8 +85,9 @@ extension FluxPipeline {
         let latents = LatentPacking.pack(firstNoise(plan, picture: picture))
         let prediction = Tensor(zeros: latents.shape, .float32)
         let tokens = latents.rows + text.states.rows
-        let residency = memory.residency(
-            weights: transformer.weights.mappedWeights, activations: transformer.activationBytes(tokens: tokens))
+        let activations = transformer.activationBytes(tokens: tokens)
+        try memory.check(activations, of: "denoising")
+        let residency = memory.residency(weights: transformer.weights.mappedWeights, activations: activations)
         var inputs = FluxTransformer.Inputs(
             latents: latents, text: text.states, pooled: text.pooled, timestep: 0, guidance: resolved.scaledGuidance,
             rotary: plan.rotary)
@@ -129,9 +130,14 @@ extension FluxPipeline {
         compute.workspace.release()
         defer { compute.workspace.release() }
         let autoencoder = try AutoencoderKL(autoencoderConfig, weights: WeightReader(folder.weights(.vae)))
-        let picture = try autoencoder.decode(
-            autoencoder.unscaled(latents), memory: .automatic(limit: memory.limit), on: compute
-        ) { try Task.checkCancellation() }
+        let size = AutoencoderMemory.automatic(limit: memory.limit)
+        try memory.check(
+            autoencoder.decodingMemory(
+                latentHeight: latents.shape[1], latentWidth: latents.shape[2], memory: size, on: compute),
+            of: "decoding")
+        let picture = try autoencoder.decode(autoencoder.unscaled(latents), memory: size, on: compute) {
+            try Task.checkCancellation()
+        }
         try check(picture, of: "the autoencoder", autoencoder.weights)
         return Bitmap(
             width: picture.shape[1], height: picture.shape[0], pixels: AutoencoderKL.bytes(of: picture))

@@ -12,6 +12,11 @@ struct MemoryPolicy: Sendable {
         self.limit = limit ?? Int(ProcessInfo.processInfo.physicalMemory / 10 * 9)
     }
 
+    /// Throws where activations alone do not fit, before they are asked for.
+    func check(_ activations: Int, of stage: String) throws(PipelineError) {
+        guard activations <= limit else { throw .tooLarge(stage: stage, bytes: activations, limit: limit) }
+    }
+
     /// Whether a network's weights stay mapped between steps, or go block by block because they do not fit beside its
     /// activations.
     func residency(weights: MappedWeights, activations: Int) -> Residency {

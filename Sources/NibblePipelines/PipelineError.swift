@@ -4,6 +4,8 @@ public enum PipelineError: Error, Equatable, CustomStringConvertible {
     case invalidRequest(parameter: String, found: String, expected: String)
     /// A component of the model does not fit another one.
     case inconsistentModel(path: String, reason: String)
+    /// The activations alone take more memory than there is.
+    case tooLarge(stage: String, bytes: Int, limit: Int)
     /// A network's result holds NaN or infinity although its weights do not.
     case notFinite(stage: String)
 
@@ -13,6 +15,9 @@ public enum PipelineError: Error, Equatable, CustomStringConvertible {
         case .invalidRequest(let parameter, let found, let expected):
             "\(parameter): found \(found); expected \(expected)"
         case .inconsistentModel(let path, let reason): "\(path): \(reason)"
+        case .tooLarge(let stage, let bytes, let limit):
+            "\(stage) of a picture of this size takes about \(bytes >> 20) MiB beside the weights; there are "
+                + "\(limit >> 20) MiB; choose a smaller picture, or more with --memory"
         case .notFinite(let stage):
             "\(stage) gave numbers that are not finite, although all its weights are; with --precision bf16, try f32"
         }

@@ -1,4 +1,5 @@
 import Foundation
+import NibbleCheckpoints
 import NibbleImages
 import NibbleTensors
 import NibbleTestSupport
@@ -115,7 +116,10 @@ import Testing
         var request = FluxRequest(prompt: "a tree", steps: 2, width: 64, height: 64, seed: 3)
         request.count = 2
         let whole = try await Self.pipeline(folder).pictures(request).map(\.bitmap)
-        let streamed = try await Self.pipeline(folder, memoryLimit: 1 << 20).pictures(request).map(\.bitmap)
+        // Half of the transformer: its activations for so small a picture are far smaller.
+        let weights = try Checkpoint.open(folder.appending(path: "model/transformer").path)
+        let bytes = try weights.tensorNames.reduce(0) { try $0 + weights.tensor($1).elementCount * 2 }
+        let streamed = try await Self.pipeline(folder, memoryLimit: bytes / 2).pictures(request).map(\.bitmap)
         #expect(whole[0] != whole[1])
         // A small memory decodes in tiles, which may move a byte by 2.
         for (left, right) in zip(whole, streamed) {
@@ -124,6 +128,18 @@ import Testing
         let second = try await Self.pipeline(folder).pictures(
             FluxRequest(prompt: "a tree", steps: 2, width: 64, height: 64, seed: 4))
         #expect(second.first?.bitmap == whole[1], "a request's second picture is the next seed's")
+    }
+
+    @Test func `a picture that cannot fit is refused before it is begun`() async throws {
+        let pipeline = try Self.pipeline(try #require(Goldens.fluxModels.first), memoryLimit: 1 << 20)
+        await #expect {
+            _ = try await pipeline.pictures(FluxRequest(prompt: "x", steps: 1, width: 4096, height: 4096))
+        } throws: { error in
+            guard case PipelineError.tooLarge("denoising", _, let limit)? = error as? PipelineError else {
+                return false
+            }
+            return limit == 1 << 20
+        }
     }
 
     @Test func `cancelling stops between blocks`() async throws {
