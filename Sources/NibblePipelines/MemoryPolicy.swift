@@ -1,15 +1,15 @@
-internal import Foundation
 internal import NibbleCheckpoints
 internal import NibbleModels
+internal import NibbleTensors
 
 /// How much memory there is, and what follows from it.
 struct MemoryPolicy: Sendable {
     /// Bytes to stay below, mapped weights included.
     let limit: Int
 
-    /// - Parameter limit: bytes to stay below; nil: nine tenths of the machine's, the rest being others'.
+    /// - Parameter limit: bytes to stay below; nil: nine tenths of what this process may have, the rest being others'.
     init(limit: Int?) {
-        self.limit = limit ?? Int(ProcessInfo.processInfo.physicalMemory / 10 * 9)
+        self.limit = limit ?? Machine.current().memoryBytes / 10 * 9
     }
 
     /// Throws where activations alone do not fit, before they are asked for.
