@@ -68,9 +68,6 @@ import Testing
             let used = compute.workspace.reservedBytes + picture.elementCount * 4
             // Four requests (three slots and the work), each of which may begin a piece of its own.
             #expect(used <= estimate + 4 * 32 << 20)
-            print(
-                "\(folder.lastPathComponent) \(precision) \(memory): estimate \(estimate >> 20) MiB, used \(used >> 20)"
-            )
             taken.append(estimate)
         }
         #expect(taken[1] < taken[0])
@@ -97,7 +94,7 @@ import Testing
             let latent = AutoencoderTests.noise(channels: model.config.latentChannels, height: 16, width: 16)
             for memory in [AutoencoderMemory.whole, .tiled(latentRows: 2)] {
                 var calls = 0
-                model.decode(latent, memory: memory, on: compute) { calls += 1 }
+                _ = model.decode(latent, memory: memory, on: compute) { calls += 1 }
                 for last in [1, calls / 2, calls] {
                     var count = 0
                     #expect(throws: Enough.self) {

@@ -19,6 +19,7 @@ public struct AutoencoderKL: Sendable {
     /// - Parameters:
     ///   - config: the configuration.
     ///   - weights: a reader of the component's tensors.
+    /// - Throws: what is wrong with a tensor.
     /// - Throws: `CheckpointError`, for a tensor that is missing or of another shape.
     public init(_ config: AutoencoderConfig, weights: WeightReader) throws(CheckpointError) {
         self.config = config

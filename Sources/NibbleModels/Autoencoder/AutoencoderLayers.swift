@@ -5,6 +5,8 @@ extension AutoencoderConfig {
     /// diffusers' `Decoder`, after `post_quant_conv` where there is one.
     ///
     /// - Parameter weights: a reader of the whole autoencoder.
+    /// - Returns: the layers in order.
+    /// - Throws: what is wrong with a tensor.
     /// - Returns: the layers, in the order in which they run.
     /// - Throws: `CheckpointError`, for a tensor that is missing or of another shape.
     func decoderLayers(_ weights: WeightReader) throws(CheckpointError) -> [NamedLayer] {
@@ -46,6 +48,8 @@ extension AutoencoderConfig {
     /// diffusers' `Encoder`, with `quant_conv` behind it where there is one.
     ///
     /// - Parameter weights: a reader of the whole autoencoder.
+    /// - Returns: the layers in order.
+    /// - Throws: what is wrong with a tensor.
     /// - Returns: the layers, in the order in which they run.
     /// - Throws: `CheckpointError`, for a tensor that is missing or of another shape.
     func encoderLayers(_ weights: WeightReader) throws(CheckpointError) -> [NamedLayer] {

@@ -15,6 +15,8 @@ struct FeaturePlan {
         let input, output: FeatureExtent
         /// The slot of the result; nil: the result of the whole.
         var slot: Int?
+        /// The slot for what arises between input and result.
+        var roomSlot = FeaturePlan.hiddenSlot
     }
 
     private(set) var steps: [Step] = []
@@ -22,7 +24,7 @@ struct FeaturePlan {
     private var workBytes = 0
     private let resultBytes: Int
 
-    private static let hiddenSlot = 2
+    fileprivate static let hiddenSlot = 2
 
     /// Bytes of all activations at once, the result included.
     var byteCount: Int { slotBytes.reduce(0, +) + workBytes + resultBytes }
@@ -61,7 +63,7 @@ struct FeaturePlan {
 
     /// A stripe ends where a band does, so that statistics are summed as those of the whole picture are.
     private static func stripeRows(_ x: FeatureExtent, input: FeatureExtent, stripeRows: Int) -> Int {
-        let wanted = max(1, stripeRows) * (x.height / max(1, input.height))
+        let wanted = min(max(1, stripeRows), input.height) * (x.height / max(1, input.height))
         let band = FeatureMap.bandHeight(height: x.height, width: x.width)
         return (wanted + band - 1) / band * band
     }
@@ -74,7 +76,11 @@ struct FeaturePlan {
             let step = steps[index]
             var isInPlace = false
             switch step.layer {
-            case .attention: isInPlace = true
+            case .attention:
+                isInPlace = true
+                // The slot of the layer before the input, and of the next: now it holds nothing.
+                steps[index].roomSlot = 1 - slot
+                slotBytes[1 - slot] = max(slotBytes[1 - slot], PixelAttention.roomBytes(step.output, on: compute))
             case .resnet(let block):
                 isInPlace = block.isInPlace && step.doubling == nil && index > 0
                 if step.stripeRows == nil {
@@ -105,25 +111,17 @@ struct FeaturePlan {
             let slots = slotBytes.map { workspace.tensor([$0], .uint8) }
             // Asked for in one piece now, the memory of all steps lies in the same place.
             workspace.scope { _ = workspace.tensor([workBytes], .uint8) }
-            func map(_ slot: Int, _ extent: FeatureExtent) -> FeatureMap {
-                FeatureMap(
-                    Tensor(
-                        storage: slots[slot].storage, byteOffset: slots[slot].byteOffset,
-                        shape: [extent.pixels, extent.channels], dtype: compute.featureType),
-                    height: extent.height, width: extent.width)
-            }
             var x = input
             for step in steps {
                 try beforeBlock()
                 let extent = step.output
                 let y =
-                    step.slot.map { map($0, extent) }
+                    step.slot.map { compute.features(extent, in: slots[$0]) }
                     ?? FeatureMap(
                         Tensor(zeros: [extent.pixels, extent.channels], .float32), height: extent.height,
                         width: extent.width)
                 try step.apply(
-                    to: x, into: y, hidden: { map(Self.hiddenSlot, extent) }, on: compute,
-                    beforeStripe: beforeBlock)
+                    to: x, into: y, room: slots[step.roomSlot], on: compute, beforeStripe: beforeBlock)
                 if let name = step.name { compute.observe(name, y.tensor) }
                 x = y
             }
@@ -134,7 +132,7 @@ struct FeaturePlan {
 
 extension FeaturePlan.Step {
     fileprivate func apply(
-        to x: FeatureMap, into y: FeatureMap, hidden: () -> FeatureMap, on compute: Compute,
+        to x: FeatureMap, into y: FeatureMap, room: Tensor, on compute: Compute,
         beforeStripe: () throws -> Void
     ) rethrows {
         switch layer {
@@ -143,7 +141,7 @@ extension FeaturePlan.Step {
         case .doubling(let convolution):
             compute.convolve(x, .doubled, with: convolution.weights, into: y)
         case .attention(let attention):
-            attention(x, on: compute)
+            attention(x, room: room, on: compute)
         case .output(let norm, let convolution, let name):
             let scale = norm.scale(of: x, on: compute)
             if compute.observer != nil {
@@ -155,7 +153,9 @@ extension FeaturePlan.Step {
             }
             compute.convolve(x, .scaledSiLU(scale), with: convolution.weights, into: y)
         case .resnet(let block):
-            guard let stripeRows else { return block(x, hidden: hidden(), into: y, on: compute) }
+            guard let stripeRows else {
+                return block(x, hidden: compute.features(output, in: room), into: y, on: compute)
+            }
             let stripes = stride(from: 0, to: y.height, by: stripeRows).map { $0..<min($0 + stripeRows, y.height) }
             func rows(_ range: Range<Int>) -> FeatureMap {
                 guard let doubling else { return x.slice(range) }
@@ -180,7 +180,7 @@ extension FeaturePlan.Step {
         case .convolution(let layer), .doubling(let layer), .output(_, let layer, _):
             return convolution(layer.weights.geometry, layer.weights.input)
         case .attention:
-            return PixelAttention.memory(pixels: input.pixels, channels: input.channels, on: compute)
+            return PixelAttention.workBytes(output, on: compute)
         case .resnet(let block):
             var bytes = convolution(.same, max(block.input, block.output, doubling?.weights.input ?? 0))
             if let stripeRows {

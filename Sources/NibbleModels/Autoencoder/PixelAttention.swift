@@ -21,33 +21,47 @@ struct PixelAttention: Sendable {
     }
 
     /// Applies the layer in place.
-    func callAsFunction(_ x: FeatureMap, on compute: Compute) {
-        let workspace = compute.workspace
-        let shape = x.tensor.shape
+    ///
+    /// - Parameters:
+    ///   - x: the picture.
+    ///   - room: memory of `roomBytes` for what arises on the way.
+    ///   - compute: what to compute with.
+    func callAsFunction(_ x: FeatureMap, room: Tensor, on compute: Compute) {
+        var taken = 0
+        func take(_ dtype: DType) -> Tensor {
+            let tensor = Tensor(
+                storage: room.storage, byteOffset: room.byteOffset + taken, shape: x.tensor.shape, dtype: dtype)
+            taken += Self.aligned(tensor.elementCount * dtype.byteSize)
+            return tensor
+        }
         let operand = compute.precision.activation
-        workspace.scope {
-            let normalized = workspace.tensor(shape, operand)
-            compute.scale(x.tensor, by: norm.scale(of: x, on: compute), into: normalized)
-            let parts = [query, key, value].map { layer in
-                let part = workspace.tensor(shape, operand)
-                layer(normalized, into: part, on: compute)
-                return part
-            }
-            compute.attention(parts[0], parts[1], parts[2], heads: 1, into: normalized)
-            let branch = workspace.tensor(shape, .float32)
-            output(normalized, into: branch, on: compute)
-            if x.tensor.dtype == .float32 {
-                compute.add(branch, to: x.tensor)
-            } else {
-                compute.add(x.tensor, to: branch)
-                compute.convert(branch, into: x.tensor)
-            }
+        let normalized = take(operand)
+        compute.scale(x.tensor, by: norm.scale(of: x, on: compute), into: normalized)
+        let parts = [query, key, value].map { layer in
+            let part = take(operand)
+            layer(normalized, into: part, on: compute)
+            return part
+        }
+        compute.attention(parts[0], parts[1], parts[2], heads: 1, into: normalized)
+        let branch = take(.float32)
+        output(normalized, into: branch, on: compute)
+        if x.tensor.dtype == .float32 {
+            compute.add(branch, to: x.tensor)
+        } else {
+            compute.add(x.tensor, to: branch)
+            compute.convert(branch, into: x.tensor)
         }
     }
 
-    /// About what the layer takes from the workspace: four operands, packed keys and values, the branch; rounded up by
-    /// an operand.
-    static func memory(pixels: Int, channels: Int, on compute: Compute) -> Int {
-        pixels * channels * (7 * compute.precision.activation.byteSize + 4)
+    /// Bytes of four operands and the branch.
+    static func roomBytes(_ extent: FeatureExtent, on compute: Compute) -> Int {
+        4 * aligned(extent.elements * compute.precision.activation.byteSize) + aligned(extent.elements * 4)
     }
+
+    /// About what the attention itself takes from the workspace: packed keys and values, and half as much again.
+    static func workBytes(_ extent: FeatureExtent, on compute: Compute) -> Int {
+        3 * extent.elements * compute.precision.activation.byteSize
+    }
+
+    private static func aligned(_ bytes: Int) -> Int { (bytes + 63) & ~63 }
 }

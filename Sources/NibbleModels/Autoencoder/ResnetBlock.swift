@@ -8,12 +8,7 @@ struct ResnetBlock: Sendable {
     let output: Int
     private let norm1, norm2: GroupNorm
     private let convolution1, convolution2: Convolution
-    private let shortcut: Shortcut?
-
-    private struct Shortcut {
-        let weight: Tensor
-        let bias: Tensor
-    }
+    private let shortcut: Convolution?
 
     init(_ weights: WeightReader, input: Int, output: Int, groups: Int) throws(CheckpointError) {
         self.input = input
@@ -22,13 +17,10 @@ struct ResnetBlock: Sendable {
         convolution1 = try Convolution(weights["conv1"], input: input, output: output, geometry: .same)
         norm2 = try GroupNorm(weights["norm2"], channels: output, groups: groups, epsilon: 1e-6)
         convolution2 = try Convolution(weights["conv2"], input: output, output: output, geometry: .same)
-        let reader = weights["conv_shortcut"]
         shortcut =
             input == output
             ? nil
-            : Shortcut(
-                weight: try reader.tensor("weight", [output, input, 1, 1]).reshaped([output, input]),
-                bias: try reader.vector("bias", output))
+            : try Convolution(weights["conv_shortcut"], input: input, output: output, geometry: .pointwise)
     }
 
     /// Whether the output can take the input's place in memory.
@@ -122,7 +114,7 @@ struct ResnetBlock: Sendable {
 
     private func passOn(_ x: FeatureMap, into y: FeatureMap, on compute: Compute) {
         if let shortcut {
-            compute.product(x.tensor, shortcut.weight, bias: shortcut.bias, into: y.tensor)
+            compute.convolve(x, with: shortcut.weights, into: y)
         } else {
             compute.convert(x.tensor, into: y.tensor)
         }
