@@ -13,6 +13,7 @@ public struct Convolution: Sendable {
     ///   - input: the number of input channels.
     ///   - output: the number of output channels.
     ///   - geometry: kernel, stride and padding.
+    /// - Throws: what is wrong with a tensor.
     /// - Throws: `CheckpointError`, for a tensor that is missing or of another shape.
     public init(
         _ weights: WeightReader, input: Int, output: Int, geometry: ConvolutionGeometry

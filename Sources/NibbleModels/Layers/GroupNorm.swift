@@ -15,6 +15,7 @@ public struct GroupNorm: Sendable {
     ///   - channels: the number of channels.
     ///   - groups: divides the number of channels.
     ///   - epsilon: added to the variance.
+    /// - Throws: what is wrong with a tensor.
     /// - Throws: `CheckpointError`, for a tensor that is missing or of another shape.
     public init(_ weights: WeightReader, channels: Int, groups: Int, epsilon: Double) throws(CheckpointError) {
         self.groups = groups
