@@ -214,6 +214,35 @@ struct Int4BadFileTests {
         }
     }
 
+    @Test func namesThatMeanTheSame() throws {
+        edited.tensors["\(layer.name).proj_down"] = edited.tensors["\(layer.name).lora_down"]
+        guard case .malformedTensor(_, _, let reason)? = try error(), reason.contains("there twice") else {
+            Issue.record("no error of a tensor that is there twice")
+            return
+        }
+    }
+
+    /// Any byte of the configurations may be any other.
+    @Test func metadataWithWrongBytes() throws {
+        var generator = TestGenerator(seed: 4)
+        var refused = 0
+        for _ in 0..<2000 {
+            var strings = metadata
+            let key = try #require(["config", "quantization_config"].randomElement(using: &generator))
+            var bytes = Array(try #require(strings[key]).utf8)
+            for _ in 0..<Int.random(in: 1...3, using: &generator) {
+                let place = Int.random(in: bytes.indices, using: &generator)
+                bytes[place] = try #require(Array("0123456789-{}[]\",:ex".utf8).randomElement(using: &generator))
+            }
+            strings[key] = String(decoding: bytes, as: UTF8.self)
+            do throws(CheckpointError) {
+                let parsed = try NunchakuMetadata(strings, path: "file")
+                #expect(Int4FluxSchema(parsed.sizes).layers.count <= 10 * 1024 + 5 * 1024)
+            } catch { refused += 1 }
+        }
+        #expect(refused > 100)
+    }
+
     @Test func truncatedFile() throws {
         let path = try edited.write(to: folder)
         truncate(path, off_t(try SafetensorsFile(path).byteCount - 1))

@@ -21,14 +21,13 @@ enum ModulationLayout {
     static func unpackCodes(_ packed: Tensor, splits: Int) -> Tensor {
         let (rows, columns) = (packed.shape[0] * rowBlock, packed.shape[1] * 2)
         let codes = Tensor(zeros: [rows, columns], .uint8)
-        let (source, target) = (packed.address, codes.mutableAddress.assumingMemoryBound(to: UInt8.self))
+        let (source, target) = (packed.address, codes.mutableAddress)
         forEachHalfGroup(rows: rows, columns: columns, splits: splits) { word, first in
-            for index in 0..<8 {
-                let bits = UInt16(
-                    littleEndian: source.loadUnaligned(fromByteOffset: 2 * (word + index), as: UInt16.self))
-                for nibble in 0..<4 {
-                    target[first + 8 * nibble + index] = UInt8(truncatingIfNeeded: bits >> (4 * UInt16(nibble))) & 15
-                }
+            let low = UInt64(littleEndian: source.loadUnaligned(fromByteOffset: 2 * word, as: UInt64.self))
+            let high = UInt64(littleEndian: source.loadUnaligned(fromByteOffset: 2 * word + 8, as: UInt64.self))
+            for nibble in 0..<4 {
+                let bytes = narrow(low >> (4 * UInt64(nibble))) | narrow(high >> (4 * UInt64(nibble))) << 32
+                target.storeBytes(of: bytes.littleEndian, toByteOffset: first + 8 * nibble, as: UInt64.self)
             }
         }
         return codes
@@ -39,17 +38,35 @@ enum ModulationLayout {
     static func packCodes(_ codes: Tensor, splits: Int) -> Tensor {
         let (rows, columns) = (codes.shape[0], codes.shape[1])
         let packed = Tensor(zeros: [rows / rowBlock, columns / 2], .int32)
-        let (source, target) = (codes.address.assumingMemoryBound(to: UInt8.self), packed.mutableAddress)
+        let (source, target) = (codes.address, packed.mutableAddress)
         forEachHalfGroup(rows: rows, columns: columns, splits: splits) { word, first in
-            for index in 0..<8 {
-                var bits: UInt16 = 0
-                for nibble in 0..<4 {
-                    bits |= UInt16(source[first + 8 * nibble + index] & 15) << (4 * UInt16(nibble))
-                }
-                target.storeBytes(of: bits.littleEndian, toByteOffset: 2 * (word + index), as: UInt16.self)
+            var (low, high): (UInt64, UInt64) = (0, 0)
+            for nibble in 0..<4 {
+                let bytes = UInt64(
+                    littleEndian: source.loadUnaligned(fromByteOffset: first + 8 * nibble, as: UInt64.self))
+                low |= widen(bytes & 0xffff_ffff) << (4 * UInt64(nibble))
+                high |= widen(bytes >> 32) << (4 * UInt64(nibble))
             }
+            target.storeBytes(of: low.littleEndian, toByteOffset: 2 * word, as: UInt64.self)
+            target.storeBytes(of: high.littleEndian, toByteOffset: 2 * word + 8, as: UInt64.self)
         }
         return packed
+    }
+
+    /// The lowest nibbles of four 16-bit words, each in a byte.
+    @inline(__always)
+    private static func narrow(_ words: UInt64) -> UInt64 {
+        var bits = words & 0x000f_000f_000f_000f
+        bits = (bits | bits >> 8) & 0x0000_ffff_0000_ffff
+        return (bits | bits >> 16) & 0xffff_ffff
+    }
+
+    /// The lower nibbles of four bytes, each in a 16-bit word.
+    @inline(__always)
+    private static func widen(_ bytes: UInt64) -> UInt64 {
+        var bits = (bytes | bytes << 16) & 0x0000_ffff_0000_ffff
+        bits = bits | bits << 8
+        return bits & 0x000f_000f_000f_000f
     }
 
     /// Calls the body for each 32 codes of a row: with the first of the eight 16-bit words that hold them and the place
