@@ -100,6 +100,20 @@ struct Int4CheckpointTests {
         }
     }
 
+    @Test(arguments: GoldenInt4Model.all) func groupsOfLayers(_ model: GoldenInt4Model) throws {
+        let checkpoint = try NunchakuCheckpoint(model.file)
+        let groups = checkpoint.layerGroups
+        #expect(groups.reduce(0) { $0 + $1.count } == checkpoint.layers.count)
+        let fc2 = try #require(groups.first { $0.name == "transformer_blocks.*.mlp_fc2" })
+        #expect(fc2.count == checkpoint.sizes.doubleBlocks && fc2.description.contains("shifted by 0.171875"))
+        let norm = try #require(groups.first { $0.name == "single_transformer_blocks.*.norm.linear" })
+        #expect(norm.count == checkpoint.sizes.singleBlocks && norm.rank == nil)
+        #expect(norm.description.contains("W4A16") && norm.description.contains("3 interleaved vectors"))
+        var steps = 0
+        try checkpoint.verifyLayers { _, _ in steps += 1 }
+        #expect(steps == checkpoint.layers.count)
+    }
+
     /// A third of a fused q, k, v is read alone.
     @Test(arguments: GoldenInt4Model.all) func rowsOfALayer(_ model: GoldenInt4Model) throws {
         let checkpoint = try NunchakuCheckpoint(model.file)
