@@ -262,6 +262,13 @@ struct Int4BadFileTests {
             }
         }
         try copy()
+        guard
+            case .wrongFormat? =
+                #expect(throws: CheckpointError.self, performing: { try NunchakuCheckpoint(NSTemporaryDirectory()) })
+        else {
+            Issue.record("no error of a folder of something else")
+            return
+        }
         // comfy_config.json is for another program; its place stays empty.
         #expect(try NunchakuCheckpoint(folder.path).metadata["comfy_config"] == "")
         for name in ["transformer_blocks.safetensors", "unquantized_layers.safetensors", "config.json"] {

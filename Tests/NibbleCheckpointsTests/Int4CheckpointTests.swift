@@ -5,40 +5,6 @@ import Testing
 
 @testable import NibbleCheckpoints
 
-/// A golden 4-bit model: `svdq-*` with a single file, a legacy folder, and what both hold.
-struct GoldenInt4Model: Sendable, CustomTestStringConvertible {
-    struct Layer: Decodable {
-        let kind: String
-        let n, k: Int
-        let rank: Int?
-        let shift: Float?
-        let unsigned: Bool?
-        let splits: Int?
-    }
-
-    let folder: URL
-    let file: String
-    var legacy: String { folder.appending(path: "legacy").path }
-    var testDescription: String { folder.lastPathComponent }
-
-    static let all: [GoldenInt4Model] = Goldens.roots.flatMap { root in
-        let manager = FileManager.default
-        return ((try? manager.contentsOfDirectory(atPath: root.path)) ?? []).filter { $0.hasPrefix("svdq-") }.sorted()
-            .compactMap { name in
-                let folder = root.appending(path: name)
-                let files = (try? manager.contentsOfDirectory(atPath: folder.path)) ?? []
-                return files.first { $0.hasPrefix("svdq-") && $0.hasSuffix(".safetensors") }
-                    .map { GoldenInt4Model(folder: folder, file: folder.appending(path: $0).path) }
-            }
-    }
-
-    func layers() throws -> [String: Layer] {
-        try JSONDecoder().decode([String: Layer].self, from: Data(contentsOf: folder.appending(path: "layers.json")))
-    }
-
-    func logical() throws -> GoldenTensors { try GoldenTensors(folder.appending(path: "logical.safetensors")) }
-}
-
 /// Nunchaku's files as a whole.
 @Suite(.enabled(if: !GoldenInt4Model.all.isEmpty, "no svdq-* goldens beside the repository"))
 struct Int4CheckpointTests {

@@ -22,6 +22,11 @@ struct NunchakuFiles: TensorSource {
     init(_ path: String) throws(CheckpointError) {
         guard path.isExistingFile else { throw .inaccessible(path: path, reason: "there is no such file or folder") }
         isFolder = path.isExistingFolder
+        if isFolder, !Self.folderFiles.contains(where: { path.appendingPath($0).isExistingFile }) {
+            throw .wrongFormat(
+                path: path, found: "a folder without \(Self.folderFiles[0])",
+                expected: "a Nunchaku INT4 transformer: a single file, or the older folder of that form")
+        }
         var files: [SafetensorsFile] = []
         for file in isFolder ? Self.folderFiles.map(path.appendingPath) : [path] {
             guard file.isExistingFile else { throw .missingFile(path: file, neededBy: path) }
