@@ -11,6 +11,8 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
     case malformedTensor(path: String, name: String, reason: String)
     /// A file that another one speaks of is not there.
     case missingFile(path: String, neededBy: String)
+    /// The weights are of another kind or in another format than what was asked for.
+    case wrongFormat(path: String, found: String, expected: String)
     /// A key of a configuration has another value than this program knows what to do with.
     case wrongConfiguration(path: String, key: String, found: String, expected: String)
     /// The disk, the quota or the file system's limit is full. What was there before is still there.
@@ -37,6 +39,8 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
             "\(path): tensor '\(name.printable)': \(reason.printable)"
         case .missingFile(let path, let neededBy):
             "\(path): there is no such file, but \(neededBy) needs it; is the download complete?"
+        case .wrongFormat(let path, let found, let expected):
+            "\(path): this is \(found.printable); expected \(expected)"
         case .wrongConfiguration(let path, let key, let found, let expected):
             "\(path): '\(key)' is \(found.printable); expected \(expected)"
         case .diskFull(let path): "\(path): no space is left to write it; free some and try again"

@@ -93,12 +93,23 @@ public func decodeConfiguration<Configuration: Decodable>(
     _ path: String, as type: Configuration.Type
 ) throws(CheckpointError) -> Configuration {
     guard path.isExistingFile else { throw .missingFile(path: path, neededBy: "the model") }
+    return try decodeConfiguration(Data(try configurationBytes(path)), path: path, as: type)
+}
+
+/// The bytes of a small file.
+func configurationBytes(_ path: String) throws(CheckpointError) -> [UInt8] {
     let file = try Storage(checkpoint: path)
     // The largest in the field, a tokenizer's with all its added tokens, has 1 MB.
     guard file.byteCount <= 16 << 20 else {
         throw .malformed(path: path, reason: "\(file.byteCount) bytes are too many for a configuration")
     }
-    let data = Data(file.copiedBytes)
+    return file.copiedBytes
+}
+
+/// Decodes JSON that is in memory already; `path` says for people where it comes from.
+func decodeConfiguration<Configuration: Decodable>(
+    _ data: Data, path: String, as type: Configuration.Type
+) throws(CheckpointError) -> Configuration {
     do {
         return try JSONDecoder().decode(type, from: data)
     } catch let error as DecodingError {

@@ -15,7 +15,11 @@ struct InspectCommand: AsyncParsableCommand {
     @Flag(help: "Print one JSON object instead of a table.")
     var json = false
 
-    @Flag(help: "Read every byte and look for NaN and infinity; fail if there is any.")
+    @Flag(
+        help: ArgumentHelp(
+            "Read every byte and look for NaN and infinity; fail if there is any. In a 4-bit transformer also look for "
+                + "whatever an engine could not compute with: layers missing, left over or of wrong shapes, scales of zero."
+        ))
     var verify = false
 
     @Flag(help: "List every tensor.")
@@ -24,28 +28,59 @@ struct InspectCommand: AsyncParsableCommand {
     func run() async throws {
         let inspection = try Inspection(path)
         let findings = verify ? try verified(inspection) : nil
+        let int4 = int4Checkpoint(inspection)
         if json {
-            let report = InspectionReport(inspection, findings: findings, listsTensors: tensors)
+            let groups = try? int4?.get().layerGroups
+            let report = InspectionReport(inspection, int4: groups, findings: findings, listsTensors: tensors)
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
             encoder.keyEncodingStrategy = .convertToSnakeCase
             print(String(decoding: try encoder.encode(report), as: UTF8.self))
         } else {
+            if let int4 { for line in InspectionTable.lines(int4) { print(line) } }
             for line in InspectionTable.lines(inspection, findings: findings, listsTensors: tensors) { print(line) }
         }
         if let findings, !findings.isEmpty {
             throw CheckpointError.verificationFailed(path: path, names: findings.map(\.tensor))
         }
+        guard verify, let int4 else { return }
+        let checkpoint = try int4.get()
+        try showingProgress { show in
+            try checkpoint.verifyLayers { done, total in show("verifying 4-bit layer \(done) of \(total)") }
+        }
+        if !json { print("verified: an engine can compute with all \(checkpoint.layers.count) 4-bit layers") }
+    }
+
+    /// A 4-bit transformer, opened, or what is wrong with it; nil for anything else.
+    private func int4Checkpoint(_ inspection: Inspection) -> Result<NunchakuCheckpoint, CheckpointError>? {
+        let component = inspection.components.first { component in
+            if case .svdQuant(.int4, _, _) = component.kind { true } else { false }
+        }
+        // A legacy folder's tensors are in two files; other folders may hold several models.
+        let isFolder = inspection.components.contains { $0.name == "unquantized_layers.safetensors" }
+        guard let component, inspection.pipeline == nil, isFolder || inspection.components.count == 1 else {
+            return nil
+        }
+        do throws(CheckpointError) {
+            return .success(try NunchakuCheckpoint(isFolder ? path : component.path))
+        } catch {
+            return .failure(error)
+        }
     }
 
     private func verified(_ inspection: Inspection) throws -> [Inspection.Finding] {
-        let showsProgress = isatty(STDERR_FILENO) == 1
-        defer { if showsProgress { FileHandle.standardError.write(Data("\r\u{1b}[K".utf8)) } }
-        return try inspection.verify(on: ThreadPool()) { done, total in
-            guard showsProgress else { return }
-            let line = "\rverifying \(ByteCount(done)) of \(ByteCount(total))\u{1b}[K"
-            FileHandle.standardError.write(Data(line.utf8))
+        try showingProgress { show in
+            try inspection.verify(on: ThreadPool()) { done, total in
+                show("verifying \(ByteCount(done)) of \(ByteCount(total))")
+            }
         }
+    }
+
+    /// Shows what the body says on one line of a terminal, and takes it away at the end.
+    private func showingProgress<Result>(_ body: ((String) -> Void) throws -> Result) rethrows -> Result {
+        guard isatty(STDERR_FILENO) == 1 else { return try body { _ in } }
+        defer { FileHandle.standardError.write(Data("\r\u{1b}[K".utf8)) }
+        return try body { FileHandle.standardError.write(Data("\r\($0)\u{1b}[K".utf8)) }
     }
 }
 
@@ -96,6 +131,15 @@ private struct InspectionReport: Encodable {
         let file: String
     }
 
+    struct Int4Layers: Encodable {
+        let name: String
+        let count: Int
+        let outputs: Int
+        let inputs: Int
+        let rank: Int?
+        let description: String
+    }
+
     struct Finding: Encodable {
         let component: String
         let tensor: String
@@ -110,10 +154,14 @@ private struct InspectionReport: Encodable {
     let parameters: Int
     let bytes: Int
     let components: [Component]
+    /// Absent where this is no 4-bit transformer that an engine could take.
+    let int4Layers: [Int4Layers]?
     /// Absent where nothing was verified, empty where all is well.
     let notFinite: [Finding]?
 
-    init(_ inspection: Inspection, findings: [Inspection.Finding]?, listsTensors: Bool) {
+    init(
+        _ inspection: Inspection, int4: [Int4LayerGroup]?, findings: [Inspection.Finding]?, listsTensors: Bool
+    ) {
         path = inspection.path
         pipeline = inspection.pipeline
         missingComponents = inspection.missingComponents
@@ -134,6 +182,11 @@ private struct InspectionReport: Encodable {
                 dtypes: Dictionary(uniqueKeysWithValues: totals), metadata: component.metadata,
                 tensors: listsTensors ? list : nil)
         }
+        int4Layers = int4?.map {
+            Int4Layers(
+                name: $0.name, count: $0.count, outputs: $0.layer.outputs, inputs: $0.layer.inputs, rank: $0.rank,
+                description: $0.description)
+        }
         notFinite = findings?.map {
             Finding(
                 component: $0.component, tensor: $0.tensor, file: $0.file, nan: $0.count.nan,
@@ -144,6 +197,16 @@ private struct InspectionReport: Encodable {
 
 /// What is printed for people.
 private enum InspectionTable {
+    /// The layers of a 4-bit transformer, or why they cannot be listed.
+    static func lines(_ int4: Result<NunchakuCheckpoint, CheckpointError>) -> [String] {
+        switch int4 {
+        case .success(let checkpoint):
+            let rows = checkpoint.layerGroups.map { [$0.name, "\($0.count) x", $0.description] }
+            return ["4-bit layers (outputs × inputs):"] + columns(rows) + [""]
+        case .failure(let error): return ["not usable as it is: \(error)", ""]
+        }
+    }
+
     static func lines(_ inspection: Inspection, findings: [Inspection.Finding]?, listsTensors: Bool) -> [String] {
         var lines: [String] = []
         if let pipeline = inspection.pipeline { lines += ["\(pipeline.printable) in \(inspection.path)", ""] }
@@ -200,7 +263,7 @@ private enum InspectionTable {
 
     /// Rows with their columns below each other.
     private static func columns(_ rows: [[String]]) -> [String] {
-        let widths = (0..<4).map { column in rows.map { $0[column].count }.max() ?? 0 }
+        let widths = (0..<(rows.first?.count ?? 0)).map { column in rows.map { $0[column].count }.max() ?? 0 }
         return rows.map { row in
             let cells = zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
             return "  " + cells.joined(separator: "  ").trimmingCharacters(in: .whitespaces)

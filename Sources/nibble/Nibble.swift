@@ -15,7 +15,8 @@ struct Nibble: AsyncParsableCommand {
         version: FluxPipeline.version,
         groupedSubcommands: [
             CommandGroup(name: "Pictures", subcommands: [GenerateCommand.self, DecodeCommand.self]),
-            CommandGroup(name: "Models", subcommands: [InspectCommand.self, TokenizeCommand.self]),
+            CommandGroup(
+                name: "Models", subcommands: [InspectCommand.self, ConvertCommand.self, TokenizeCommand.self]),
             CommandGroup(name: "This machine", subcommands: [DoctorCommand.self, BenchCommand.self]),
         ])
 

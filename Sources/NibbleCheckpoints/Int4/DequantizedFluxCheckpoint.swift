@@ -1,0 +1,176 @@
+public import NibbleTensors
+
+/// A 4-bit FLUX.1 presented as an ordinary one: diffusers' names and shapes, the effective weights (see `Int4Weights`),
+/// computed anew at each call. Activations are then not quantized; fused q, k, v lie apart, the two halves of a single
+/// block's output beside each other, modulations in their original order and without the 1 in the bias.
+public struct DequantizedFluxCheckpoint: TensorSource {
+    /// The 4-bit file or folder.
+    public let location: String
+    /// Diffusers' names.
+    public let tensorNames: Set<String>
+
+    private let source: NunchakuCheckpoint
+    private let parts: [String: Part]
+    private let dtype: DType
+    private let pool: ThreadPool
+
+    /// Where a tensor comes from.
+    private enum Part {
+        /// The tensor of that name, as it is.
+        case plain(String)
+        /// Some outputs of a layer.
+        case layer(Int4Layer, rows: Range<Int>, Quantity)
+        /// Two layers whose outputs are added: their weights stand side by side.
+        case sum(Int4Layer, Int4Layer, Quantity)
+    }
+
+    private enum Quantity: String, CaseIterable {
+        case weight
+        case bias
+    }
+
+    /// Presents a 4-bit checkpoint.
+    ///
+    /// - Parameters:
+    ///   - source: the checkpoint.
+    ///   - dtype: the type of what is computed, F32 or BF16; tensors that are not quantized keep theirs.
+    ///   - pool: the threads that compute.
+    public init(_ source: NunchakuCheckpoint, dtype: DType = .bfloat16, on pool: ThreadPool) {
+        precondition(dtype == .float32 || dtype == .bfloat16)
+        location = source.location
+        self.source = source
+        self.dtype = dtype
+        self.pool = pool
+        parts = Self.parts(of: source)
+        tensorNames = Set(parts.keys)
+    }
+
+    private static func parts(of source: NunchakuCheckpoint) -> [String: Part] {
+        var parts: [String: Part] = [:]
+        for name in source.plainTensors { parts[diffusersName(plain: name)] = .plain(name) }
+        let layers = Dictionary(uniqueKeysWithValues: source.layers.map { ($0.name, $0) })
+        for layer in source.layers {
+            let names = diffusersNames(of: layer)
+            let height = layer.outputs / max(names.count, 1)
+            for (index, name) in names.enumerated() {
+                for quantity in Quantity.allCases {
+                    parts["\(name).\(quantity.rawValue)"] = .layer(
+                        layer, rows: index * height..<(index + 1) * height, quantity)
+                }
+            }
+            guard names.isEmpty, layer.name.hasSuffix(".out_proj") else { continue }
+            let block = layer.name.dropLast("out_proj".count)
+            guard let second = layers[block + "mlp_fc2"] else { continue }
+            for quantity in Quantity.allCases {
+                parts["\(block)proj_out.\(quantity.rawValue)"] = .sum(layer, second, quantity)
+            }
+        }
+        return parts
+    }
+
+    /// Diffusers' layers that a layer's rows are made of; none for the two halves of a single block's `proj_out`.
+    private static func diffusersNames(of layer: Int4Layer) -> [String] {
+        guard let dot = layer.name.lastIndex(of: "."), case .w4a4 = layer.kind else { return [layer.name] }
+        let (block, part) = (layer.name[...dot], layer.name[layer.name.index(after: dot)...])
+        let isSingle = block.hasPrefix("single_")
+        let names: [String] =
+            switch part {
+            case "qkv_proj": ["attn.to_q", "attn.to_k", "attn.to_v"]
+            case "qkv_proj_context": ["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"]
+            case "out_proj": isSingle ? [] : ["attn.to_out.0"]
+            case "out_proj_context": ["attn.to_add_out"]
+            case "mlp_fc1": [isSingle ? "proj_mlp" : "ff.net.0.proj"]
+            case "mlp_fc2": isSingle ? [] : ["ff.net.2"]
+            case "mlp_context_fc1": ["ff_context.net.0.proj"]
+            case "mlp_context_fc2": ["ff_context.net.2"]
+            default: []
+            }
+        return names.map { block + $0 }
+    }
+
+    /// The norms of heads belong to the attention there.
+    private static func diffusersName(plain name: String) -> String {
+        name.contains("transformer_blocks.") ? name.replacing(".norm_", with: ".attn.norm_") : name
+    }
+}
+
+// MARK: - Tensors
+
+extension DequantizedFluxCheckpoint {
+    /// The type and the extents of a tensor, without computing it.
+    ///
+    /// - Parameter name: one of `tensorNames`.
+    /// - Returns: what `tensor(_:)` will give.
+    /// - Throws: `CheckpointError.missingTensor`.
+    public func declaration(_ name: String) throws(CheckpointError) -> TensorDeclaration {
+        switch try part(name) {
+        case .plain(let stored):
+            let tensor = try source.tensor(stored)
+            return TensorDeclaration(name: name, dtype: tensor.dtype, shape: tensor.shape)
+        case .layer(let layer, let rows, let quantity):
+            let shape: Shape = quantity == .bias ? [rows.count] : [rows.count, layer.inputs]
+            return TensorDeclaration(name: name, dtype: dtype, shape: shape)
+        case .sum(let first, let second, let quantity):
+            let shape: Shape =
+                quantity == .bias ? [first.outputs] : [first.outputs, first.inputs + second.inputs]
+            return TensorDeclaration(name: name, dtype: dtype, shape: shape)
+        }
+    }
+
+    /// A tensor by diffusers' name.
+    public func tensor(_ name: String) throws(CheckpointError) -> Tensor {
+        if case .plain(let stored) = try part(name) { return try source.tensor(stored) }
+        let declaration = try declaration(name)
+        let target = Tensor(zeros: declaration.shape, dtype)
+        switch try part(name) {
+        case .plain: break
+        case .layer(let layer, let rows, .weight): try writeWeight(layer, rows, into: target)
+        case .layer(let layer, let rows, .bias): store(try bias(layer, rows), in: target)
+        case .sum(let first, let second, .weight):
+            try writeWeight(first, 0..<first.outputs, into: target.columns(0..<first.inputs))
+            try writeWeight(second, 0..<second.outputs, into: target.columns(first.inputs..<target.width))
+        case .sum(let first, let second, .bias):
+            let biases = zip(try bias(first, 0..<first.outputs), try bias(second, 0..<second.outputs))
+            store(biases.map { $0 + $1 }, in: target)
+        }
+        return target
+    }
+
+    /// The text of diffusers' `config.json`.
+    var configuration: String { source.metadata["config"] ?? "" }
+
+    /// Lets the pages of what a tensor is made of leave this process's memory.
+    func release(_ name: String) throws(CheckpointError) {
+        switch try part(name) {
+        case .plain: break
+        case .layer(let layer, _, _): try source.release(layer)
+        case .sum(let first, let second, _):
+            try source.release(first)
+            try source.release(second)
+        }
+    }
+
+    private func part(_ name: String) throws(CheckpointError) -> Part {
+        guard let part = parts[name] else { throw .missingTensor(path: location, name: name) }
+        return part
+    }
+
+    private func writeWeight(_ layer: Int4Layer, _ rows: Range<Int>, into target: Tensor) throws(CheckpointError) {
+        switch layer.kind {
+        case .w4a4: try source.weights(layer, rows: rows).writeEffectiveWeight(into: target, on: pool)
+        case .w4a16: try source.modulation(layer).writeEffectiveWeight(into: target, on: pool)
+        }
+    }
+
+    private func bias(_ layer: Int4Layer, _ rows: Range<Int>) throws(CheckpointError) -> [Float] {
+        switch layer.kind {
+        case .w4a4: try source.weights(layer, rows: rows).effectiveBias(shift: layer.shift)
+        case .w4a16: try source.modulation(layer).originalBias()
+        }
+    }
+
+    private func store(_ values: [Float], in target: Tensor) {
+        var values = values
+        values.withUnsafeMutableBufferPointer { EffectiveRows.store($0, in: target.reshaped([1, target.rows])) }
+    }
+}

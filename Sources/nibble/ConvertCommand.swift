@@ -1,0 +1,70 @@
+internal import ArgumentParser
+internal import Foundation
+internal import NibbleCheckpoints
+internal import NibbleTensors
+
+/// `nibble convert`: a 4-bit transformer in another form.
+struct ConvertCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "convert",
+        abstract: "Write a 4-bit transformer in another form.",
+        discussion: """
+            Reads a Nunchaku INT4 transformer: a single file, or the older folder with transformer_blocks.safetensors. \
+            Works layer by layer, so that memory is small whatever the model's size, and looks at every number on the way.
+            """)
+
+    enum Form: String, ExpressibleByArgument, CaseIterable {
+        case nunchaku
+        case dequantized
+    }
+
+    @Argument(help: "The transformer: a .safetensors file or a folder.", completion: .file())
+    var input: String
+
+    @Option(
+        help: ArgumentHelp(
+            "nunchaku: the single file that Nunchaku reads. dequantized: an ordinary model in bf16 under diffusers' "
+                + "names, which computes as the 4-bit model does with activations that are not quantized.",
+            valueName: "form"))
+    var to: Form
+
+    @Option(
+        name: .shortAndLong,
+        help: ArgumentHelp(
+            "Where it goes: a .safetensors file; for dequantized also a folder, which gets config.json too.",
+            valueName: "path"))
+    var output: String
+
+    @Option(help: "Threads. Default: one for each core.")
+    var threads: Int?
+
+    @Flag(name: .shortAndLong, help: "No progress.")
+    var quiet = false
+
+    func validate() throws {
+        if let threads, threads < 1 { throw ValidationError("--threads: found \(threads); expected at least 1") }
+        if to == .nunchaku, !output.hasSuffix(".safetensors") {
+            throw ValidationError("--output: found '\(output)'; expected a name that ends in .safetensors")
+        }
+    }
+
+    func run() async throws {
+        let checkpoint = try NunchakuCheckpoint(input)
+        var line = ProgressLine(isQuiet: quiet)
+        defer { line.clear() }
+        let start = ContinuousClock.now
+        func report(_ done: Int, _ total: Int) throws {
+            try Task.checkCancellation()
+            let fraction = total == 0 ? 1 : Double(done) / Double(total)
+            let elapsed = (ContinuousClock.now - start) / .seconds(1)
+            let left = done == 0 ? "" : ", \(spoken(seconds: elapsed * (1 - fraction) / fraction)) left"
+            line.show(fraction, "\(ByteCount(done)) of \(ByteCount(total))\(left)", isMilestone: true)
+        }
+        switch to {
+        case .nunchaku: try checkpoint.write(to: output, progress: report)
+        case .dequantized:
+            let pool = threads.map { ThreadPool(threadCount: $0) } ?? ThreadPool()
+            try DequantizedFluxCheckpoint(checkpoint, on: pool).write(to: output, progress: report)
+        }
+    }
+}
