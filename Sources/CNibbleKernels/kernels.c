@@ -1,6 +1,10 @@
 #include "nibble_kernels.h"
 #include "tables.h"
 
+#if defined(__aarch64__)
+#include "arm/neondot.h"
+#endif
+
 #if defined(__x86_64__)
 
 // The compiler's processor probe also asks whether the operating system saves the registers: all of
@@ -36,6 +40,8 @@ bool nibble_isa_supported(nibble_isa isa) {
 #elif defined(__aarch64__)
     case NIBBLE_ISA_NEON:
       return true;
+    case NIBBLE_ISA_NEONDOT:
+      return nibble_has_dot_product();
 #endif
     default:
       return false;
@@ -55,6 +61,7 @@ static const struct {
     [NIBBLE_ISA_AVX512BF16] = {&nibble_avx512bf16_table, nibble_avx512bf16_limit},
 #elif defined(__aarch64__)
     [NIBBLE_ISA_NEON] = {&nibble_neon_table, nibble_neon_limit},
+    [NIBBLE_ISA_NEONDOT] = {&nibble_neondot_table, nibble_neondot_limit},
 #endif
 };
 

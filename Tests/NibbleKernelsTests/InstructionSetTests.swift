@@ -16,6 +16,9 @@ import Testing
     @Test(.enabled(if: has(NIBBLE_ISA_NEON), "no Arm processor; Scripts/test-neon tests these kernels in an emulator"))
     func neon() throws { try expectTable(NIBBLE_ISA_NEON, name: "neon") }
 
+    @Test(.enabled(if: has(NIBBLE_ISA_NEONDOT), "no Arm processor with dot products; see Scripts/test-neon"))
+    func neondot() throws { try expectTable(NIBBLE_ISA_NEONDOT, name: "neondot") }
+
     @Test(.enabled(if: has(NIBBLE_ISA_AVX2), "this processor has no AVX2: its kernels are not tested here"))
     func avx2() throws { try expectTable(NIBBLE_ISA_AVX2, name: "avx2") }
 

@@ -4,6 +4,7 @@
 #include <arm_neon.h>
 
 #include "../tables.h"
+#include "neondot.h"
 
 #if defined(__linux__)
 #include <sys/auxv.h>
@@ -13,8 +14,7 @@
 
 enum { CHAINS = 16 };
 
-/// SDOT came with Armv8.2; all of Apple's processors that run macOS have it.
-static bool has_dot_product(void) {
+bool nibble_has_dot_product(void) {
 #if defined(__linux__)
   const unsigned long dot_product = 1 << 20;  // HWCAP_ASIMDDP of the kernel's asm/hwcap.h
   return (getauxval(AT_HWCAP) & dot_product) != 0;
@@ -55,8 +55,11 @@ static uint64_t neon_int8(uint64_t iterations) {
 #pragma clang attribute pop
 
 uint64_t nibble_neon_limit(nibble_limit limit, uint64_t iterations) {
-  if (limit == NIBBLE_LIMIT_F32) return neon_f32(iterations);
-  return limit == NIBBLE_LIMIT_INT8 && has_dot_product() ? neon_int8(iterations) : 0;
+  return limit == NIBBLE_LIMIT_F32 ? neon_f32(iterations) : 0;
+}
+
+uint64_t nibble_neondot_limit(nibble_limit limit, uint64_t iterations) {
+  return limit == NIBBLE_LIMIT_INT8 ? neon_int8(iterations) : nibble_neon_limit(limit, iterations);
 }
 
 #endif

@@ -12,25 +12,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "nibble_quantized.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 #pragma clang assume_nonnull begin
 
-/// Tables are constants, and shapes point at what is only read: Swift may share them between
-/// threads.
-#define NIBBLE_SENDABLE __attribute__((swift_attr("@Sendable")))
-
 /// Instruction sets, worst first.
 typedef enum nibble_isa {
   NIBBLE_ISA_PLAIN = 0,       ///< C, any processor
   NIBBLE_ISA_NEON = 1,        ///< Arm, Advanced SIMD
-  NIBBLE_ISA_AVX2 = 2,        ///< x86, AVX2, FMA, F16C
-  NIBBLE_ISA_AVX512 = 3,      ///< x86, AVX-512 F, BW, VL, DQ, VNNI
-  NIBBLE_ISA_AVX512BF16 = 4,  ///< the same and AVX-512 BF16
+  NIBBLE_ISA_NEONDOT = 2,     ///< the same and dot products
+  NIBBLE_ISA_AVX2 = 3,        ///< x86, AVX2, FMA, F16C
+  NIBBLE_ISA_AVX512 = 4,      ///< x86, AVX-512 F, BW, VL, DQ, VNNI
+  NIBBLE_ISA_AVX512BF16 = 5,  ///< the same and AVX-512 BF16
 } nibble_isa;
-enum { NIBBLE_ISA_COUNT = 5 };
+enum { NIBBLE_ISA_COUNT = 6 };
 
 /// Types of a float array. bf16 is the upper half of an f32, stored in 16 bits.
 typedef enum nibble_float {
@@ -124,6 +123,33 @@ typedef struct NIBBLE_SENDABLE nibble_kernels {
   /// NULL. For products of a single row, where reading W is all the work.
   void (*row_product)(const float *x, const void *w, nibble_float w_type, size_t w_stride,
                       const float *_Nullable bias, float *y, size_t in, size_t out);
+
+  /// Rows of x, f32 or bf16 -> `to`, from its row `first` on: codes and scales of x / smooth
+  /// rounded to bf16 (of x + 0.171875, first rounded to bf16 too, where the codes are shifted), and
+  /// x downᵀ. The codes follow from IEEE operations in one order: 4 bits s = absmax · f32(1/7 or
+  /// 1/15), code = rne(x' · (1 / s)); 8 bits s = absmax / 127, code = rne(x' / s). A group whose s
+  /// has no finite reciprocal has codes and scale of zero; one with an infinity or NaN has a scale
+  /// that is neither.
+  void (*quantize_rows)(const nibble_quantized_layer *layer, nibble_activation_codes kind,
+                        const void *x, nibble_float x_type, size_t x_stride,
+                        const nibble_quantized_rows *to, size_t first, size_t count);
+
+  /// y = codes Wᵀ + branch upᵀ + bias, then GELU (tanh) if asked, for rows first_row ..< first_row
+  /// + row_count of x and outputs first_output (a multiple of 32) ..< first_output + output_count.
+  /// y, f32 or bf16, points at row 0 and output 0 of all. Sums within a group are exact; scaled,
+  /// they are added in f32, groups ascending, then ranks, then the bias. scratch is of
+  /// `nibble_quantized_scratch_bytes`, aligned to 64, one thread's at a time.
+  void (*quantized_product)(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
+                            size_t first_row, size_t row_count, size_t first_output,
+                            size_t output_count, bool gelu, void *y, nibble_float y_type,
+                            size_t y_stride, void *scratch);
+
+  /// y[out] = (code · scale + zero) x + bias for one row, outputs first ..< first + count (first a
+  /// multiple of 16): W4A16. x f32 [in]; codes, scales and zeros in the order of
+  /// nibble_quantized.h; y points at output 0.
+  void (*quantized_row_product)(const float *x, const uint8_t *codes, const uint16_t *scales,
+                                const uint16_t *zeros, const float *_Nullable bias, float *y,
+                                size_t in, size_t first, size_t count);
 } nibble_kernels;
 
 /// Whether this processor has an instruction set and this build has its kernels.

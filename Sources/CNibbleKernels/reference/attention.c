@@ -114,4 +114,7 @@ const nibble_kernels nibble_plain_table = {
     .column_moments = nibble_plain_column_moments,
     .scale_offset = nibble_plain_scale_offset,
     .row_product = nibble_plain_row_product,
+    .quantize_rows = nibble_plain_quantize_rows,
+    .quantized_product = nibble_plain_quantized_product,
+    .quantized_row_product = nibble_plain_quantized_row_product,
 };

@@ -28,5 +28,17 @@ void nibble_plain_scale_offset(const void *x, nibble_float x_type, size_t x_stri
                                const float *gain, const float *offset, bool silu);
 void nibble_plain_row_product(const float *x, const void *w, nibble_float w_type, size_t w_stride,
                               const float *bias, float *y, size_t in, size_t out);
+void nibble_plain_quantize_rows(const nibble_quantized_layer *layer, nibble_activation_codes kind,
+                                const void *x, nibble_float x_type, size_t x_stride,
+                                const nibble_quantized_rows *to, size_t first, size_t count);
+void nibble_plain_quantized_product(const nibble_quantized_layer *layer,
+                                    const nibble_quantized_rows *x, size_t first_row,
+                                    size_t row_count, size_t first_output, size_t output_count,
+                                    bool gelu, void *y, nibble_float y_type, size_t y_stride,
+                                    void *scratch);
+void nibble_plain_quantized_row_product(const float *x, const uint8_t *codes,
+                                        const uint16_t *scales, const uint16_t *zeros,
+                                        const float *bias, float *y, size_t in, size_t first,
+                                        size_t count);
 
 #endif

@@ -37,4 +37,14 @@ INLINE floats power_of_two(floats x, floats correction, const float *coefficient
   return polynomial(fraction, coefficients, degree) * (floats)((uints)shifted << 23);
 }
 
+/// 1 + e^x. The product x · log2 e is rounded; what it lost is put back, since for large x it
+/// matters. From 89 up e^x is infinite, from -88 down it makes no difference to 1.
+INLINE floats one_plus_exponential(floats x) {
+  const floats high = broadcast(0x1.715476p0f), low = broadcast(0x1.4ae0cp-26f);
+  floats bounded = greater(broadcast(-88), lesser(broadcast(89), x));
+  floats exponent = bounded * high;
+  floats lost = multiply_add(bounded, low, multiply_add(bounded, high, -exponent));
+  return 1 + power_of_two(exponent, lost, exponential_degree_6, 6);
+}
+
 #endif

@@ -4,20 +4,6 @@
 
 #include "exponential.h"
 
-// The element types must be constants inside a loop, or every load would ask for them.
-#define FOR_TYPE(type, TYPE, ...)            \
-  switch (type) {                            \
-    case NIBBLE_F32: {                       \
-      const nibble_float TYPE = NIBBLE_F32;  \
-      __VA_ARGS__;                           \
-      break;                                 \
-    }                                        \
-    default: {                               \
-      const nibble_float TYPE = NIBBLE_BF16; \
-      __VA_ARGS__;                           \
-    }                                        \
-  }
-
 INLINE void convert_type(const void *x, nibble_float x_type, void *y, nibble_float y_type,
                          size_t n) {
   EACH_VECTOR(n, i, count, { store_part(y, y_type, i, count, load_part(x, x_type, i, count)); })
@@ -75,14 +61,8 @@ static void multiply(void *x, size_t x_stride, const void *y, size_t y_stride, n
                      size_t rows, size_t n){
     FOR_TYPE(type, TYPE, multiply_rows(x, x_stride, y, y_stride, TYPE, rows, n))}
 
-/// x / (1 + e^-x). The product x · log2 e is rounded; what it lost is put back, since for large x
-/// it matters. From -89 down e^-x is infinite, from 88 up it makes no difference to 1.
 INLINE floats silu_of(floats x) {
-  const floats high = broadcast(0x1.715476p0f), low = broadcast(0x1.4ae0cp-26f);
-  floats negated = greater(broadcast(-88), lesser(broadcast(89), -x));
-  floats exponent = negated * high;
-  floats lost = multiply_add(negated, low, multiply_add(negated, high, -exponent));
-  return x / (1 + power_of_two(exponent, lost, exponential_degree_6, 6));
+  return x / one_plus_exponential(-x);
 }
 
 INLINE void silu_type(const float *x, void *y, nibble_float y_type, size_t n) {

@@ -151,6 +151,20 @@ INLINE void store_part(void *y, nibble_float type, size_t index, size_t count, f
     }                                              \
   }
 
+// The element types must be constants inside a loop, or every load would ask for them.
+#define FOR_TYPE(type, TYPE, ...)            \
+  switch (type) {                            \
+    case NIBBLE_F32: {                       \
+      const nibble_float TYPE = NIBBLE_F32;  \
+      __VA_ARGS__;                           \
+      break;                                 \
+    }                                        \
+    default: {                               \
+      const nibble_float TYPE = NIBBLE_BF16; \
+      __VA_ARGS__;                           \
+    }                                        \
+  }
+
 // Lanes of the first or last halves of two vectors, in turn.
 #if WIDTH == 16
 #define FIRST_HALVES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23

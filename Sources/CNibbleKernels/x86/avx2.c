@@ -8,13 +8,17 @@
 #define WIDTH 8
 #define TILE_ROWS 6
 #define TILE_VECTORS 2
+#define BRANCH_ROWS 4
+#define BRANCH_VECTORS 2
 
 #include "../vector/table.h"
+#include "avx2_quantized.h"
 
 const nibble_kernels nibble_avx2_table = {
     .isa = NIBBLE_ISA_AVX2,
     .name = "avx2",
     .attention_bf16 = ATTENTION_BF16,
+    .quantized_product = quantized_product,
     VECTOR_FUNCTIONS,
 };
 

@@ -3,6 +3,7 @@
 
 #include "../tables.h"
 #include "avx512bf16.h"
+#include "avx512vnni.h"
 
 #pragma clang attribute push( \
     __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma,f16c"))), apply_to = function)
@@ -10,6 +11,8 @@
 #define WIDTH 16
 #define TILE_ROWS 6
 #define TILE_VECTORS 4
+#define BRANCH_ROWS 6
+#define BRANCH_VECTORS 2
 
 #include "../vector/table.h"
 
@@ -17,6 +20,7 @@ const nibble_kernels nibble_avx512_table = {
     .isa = NIBBLE_ISA_AVX512,
     .name = "avx512",
     .attention_bf16 = ATTENTION_BF16,
+    .quantized_product = nibble_avx512vnni_quantized_product,
     VECTOR_FUNCTIONS,
 };
 
@@ -26,6 +30,7 @@ const nibble_kernels nibble_avx512bf16_table = {
     .attention_bf16 = {NIBBLE_AVX512BF16_QUERY_BLOCK, nibble_avx512bf16_attention_packed_bytes,
                        nibble_avx512bf16_attention_scratch_bytes, nibble_avx512bf16_attention_pack,
                        nibble_avx512bf16_attention_run},
+    .quantized_product = nibble_avx512vnni_quantized_product,
     VECTOR_FUNCTIONS,
 };
 

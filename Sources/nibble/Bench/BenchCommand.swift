@@ -48,7 +48,7 @@ struct BenchReport: Encodable {
     let name: String
     let instructionSet: String
     let threads: Int
-    /// What the numbers are: `f32`, `bf16`.
+    /// What is multiplied: `f32`, `bf16`, `int8`.
     let precision: String
     /// Multiply-adds of one run.
     let macs: Double
@@ -69,10 +69,14 @@ struct BenchReport: Encodable {
     /// - Parameters:
     ///   - name: what is measured, for people.
     ///   - macs: multiply-adds of one run.
-    ///   - compute: what `work` computes with; its precision says which limit counts.
+    ///   - compute: what `work` computes with.
     ///   - options: how often.
+    ///   - operand: whose limit counts; nil: that of the precision.
     ///   - work: one run.
-    init(_ name: String, macs: Double, on compute: Compute, _ options: BenchOptions, work: () throws -> Void) rethrows {
+    init(
+        _ name: String, macs: Double, on compute: Compute, _ options: BenchOptions,
+        operand: MachineLimits.Operand? = nil, work: () throws -> Void
+    ) rethrows {
         for _ in 0..<options.warmup { try work() }
         let faults = ProcessMemory.minorFaults
         var times: [Double] = []
@@ -87,10 +91,11 @@ struct BenchReport: Encodable {
         self.times = times
         instructionSet = InstructionSet.current.description
         threads = compute.pool.threadCount
-        precision = compute.precision.rawValue
+        precision = operand == .int8 ? "int8" : compute.precision.rawValue
         seconds = times.min() ?? 0
         gmacs = macs / seconds * 1e-9
-        let limit = MachineLimits.rate(of: compute.precision == .bf16 ? .bfloat16 : .float32, on: compute.pool)
+        let limit = MachineLimits.rate(
+            of: operand ?? (compute.precision == .bf16 ? .bfloat16 : .float32), on: compute.pool)
         limitGmacs = (limit?.allThreads ?? 0) * 1e-9
         fraction = limitGmacs > 0 ? gmacs / limitGmacs : 0
         peakRssBytes = ProcessMemory.peakBytes

@@ -4,6 +4,7 @@ internal import NibblePipelines
 public import NibbleTensors
 
 extension Precision: ExpressibleByArgument {}
+extension ActivationBits: ExpressibleByArgument {}
 
 /// Which model runs, and how.
 struct ModelOptions: ParsableArguments {

@@ -1,0 +1,143 @@
+// 4-bit layers, one number at a time.
+#include "../quantized.h"
+
+#include <math.h>
+
+#include "plain.h"
+
+#pragma STDC FP_CONTRACT OFF
+
+static float round_to_bf16(float x) {
+  return nibble_float_of_bf16(nibble_bf16_of_float(x));
+}
+
+/// x' of one group: shifted, divided, rounded after each; returns the largest magnitude, or NaN.
+static float smooth_group(const nibble_quantized_layer *layer, nibble_activation_codes kind,
+                          const void *x, nibble_float type, size_t first, float smoothed[GROUP]) {
+  uint32_t largest = 0;
+  for (size_t i = 0; i < GROUP; i++) {
+    float value = nibble_load(x, type, first + i);
+    if (nibble_is_shifted(kind)) value = round_to_bf16(value + nibble_gelu_shift);
+    smoothed[i] = round_to_bf16(layer->smooth ? value / layer->smooth[first + i] : value);
+    // Magnitudes compare as integers, NaN above all.
+    uint32_t magnitude = nibble_bits_of_float(smoothed[i]) & 0x7fffffff;
+    if (magnitude > largest) largest = magnitude;
+  }
+  return nibble_float_of_bits(largest);
+}
+
+static int8_t code_of(float x, nibble_group_scale scale, nibble_activation_codes kind) {
+  if (scale.reciprocal == 0) return 0;
+  // The group's largest magnitude becomes 7, 15 or 127 up to rounding: nothing lies above.
+  float code = nearbyintf(nibble_is_4_bit(kind) ? x * scale.reciprocal : x / scale.divisor);
+  return (int8_t)(kind == NIBBLE_CODES_U4 && code < 0 ? 0 : code);
+}
+
+static void quantize_row(const nibble_quantized_layer *layer, nibble_activation_codes kind,
+                         const void *x, nibble_float type, const nibble_quantized_rows *to,
+                         size_t row) {
+  for (size_t group = 0; group < layer->in / GROUP; group++) {
+    float smoothed[GROUP];
+    float absmax = smooth_group(layer, kind, x, type, group * GROUP, smoothed);
+    nibble_group_scale scale = nibble_scale_of_group(absmax, kind);
+    size_t index = group * to->rows + row;
+    int32_t sum = 0;
+    for (size_t i = 0; i < GROUP; i++) {
+      int8_t code = code_of(smoothed[i], scale, kind);
+      to->codes[index * GROUP + i] = code;
+      sum += code;
+    }
+    to->scales[index] = scale.stored;
+    to->starts[index] = -8 * sum;
+  }
+}
+
+void nibble_plain_quantize_rows(const nibble_quantized_layer *layer, nibble_activation_codes kind,
+                                const void *x, nibble_float x_type, size_t x_stride,
+                                const nibble_quantized_rows *to, size_t first, size_t count) {
+  for (size_t row = first; row < first + count; row++) {
+    const void *source = nibble_row(x, x_type, x_stride, row - first);
+    quantize_row(layer, kind, source, x_type, to, row);
+    for (size_t r = 0; r < layer->rank; r++) {
+      // Pieces of a group: short sums lose less.
+      float sum = 0;
+      for (size_t group = 0; group < layer->in; group += GROUP) {
+        float piece = 0;
+        for (size_t i = group; i < group + GROUP; i++) {
+          float weight = nibble_float_of_bf16(layer->down[(i / 2 * layer->rank + r) * 2 + i % 2]);
+          piece += nibble_load(source, x_type, i) * weight;
+        }
+        sum += piece;
+      }
+      to->branch[row * layer->rank + r] = sum;
+    }
+  }
+}
+
+/// Codes of one row and group times the unsigned nibbles of one output.
+static int32_t group_sum(const int8_t *activations, int32_t start, const uint8_t *weights) {
+  int32_t sum = start;
+  for (size_t i = 0; i < GROUP; i++) {
+    uint8_t byte = weights[i / 8 * 64 + i % 4];
+    sum += activations[i] * (i % 8 < 4 ? byte & 15 : byte >> 4);
+  }
+  return sum;
+}
+
+static float gelu_of(float x) {
+  const float slope = 0.7978845608f;  // √(2/π)
+  return 0.5f * x * (1 + tanhf(slope * (x + 0.044715f * x * x * x)));
+}
+
+void nibble_plain_quantized_product(const nibble_quantized_layer *layer,
+                                    const nibble_quantized_rows *x, size_t first_row,
+                                    size_t row_count, size_t first_output, size_t output_count,
+                                    bool gelu, void *y, nibble_float y_type, size_t y_stride,
+                                    void *scratch) {
+  (void)scratch;
+  size_t groups = layer->in / GROUP;
+  for (size_t row = first_row; row < first_row + row_count; row++) {
+    void *target = nibble_mutable_row(y, y_type, y_stride, row);
+    for (size_t output = first_output; output < first_output + output_count; output++) {
+      size_t tile = output / TILE_OUTPUTS, lane = output % TILE_OUTPUTS;
+      float sum = 0;
+      for (size_t group = 0; group < groups; group++) {
+        size_t index = group * x->rows + row, block = tile * groups + group;
+        int32_t exact = group_sum(x->codes + index * GROUP, x->starts[index],
+                                  layer->codes + block * 512 + 4 * lane);
+        float scale = nibble_float_of_bf16(layer->scales[block * TILE_OUTPUTS + lane]);
+        sum += (float)exact * (x->scales[index] * scale);
+      }
+      for (size_t r = 0; r < layer->rank; r++) {
+        uint16_t weight = layer->up[(tile * layer->rank + r) * TILE_OUTPUTS + lane];
+        sum += x->branch[row * layer->rank + r] * nibble_float_of_bf16(weight);
+      }
+      if (layer->bias) sum += layer->bias[output];
+      nibble_store(target, y_type, output, gelu ? gelu_of(sum) : sum);
+    }
+  }
+}
+
+void nibble_plain_quantized_row_product(const float *x, const uint8_t *codes,
+                                        const uint16_t *scales, const uint16_t *zeros,
+                                        const float *bias, float *y, size_t in, size_t first,
+                                        size_t count) {
+  size_t groups = in / GROUP;
+  for (size_t output = first; output < first + count; output++) {
+    size_t tile = output / TILE_OUTPUTS, lane = output % TILE_OUTPUTS;
+    float sum = 0;
+    for (size_t group = 0; group < groups; group++) {
+      size_t block = tile * groups + group;
+      float scale = nibble_float_of_bf16(scales[block * TILE_OUTPUTS + lane]);
+      float zero = nibble_float_of_bf16(zeros[block * TILE_OUTPUTS + lane]);
+      float piece = 0;
+      for (size_t i = 0; i < GROUP; i++) {
+        uint8_t byte = codes[block * 512 + i / 8 * 64 + 4 * lane + i % 4];
+        float weight = (float)(i % 8 < 4 ? byte & 15 : byte >> 4) * scale + zero;
+        piece += weight * x[group * GROUP + i];
+      }
+      sum += piece;
+    }
+    y[output] = sum + (bias ? bias[output] : 0);
+  }
+}

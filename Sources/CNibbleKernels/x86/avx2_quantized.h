@@ -1,0 +1,54 @@
+// The exact sums of AVX2, which has no instruction for four products at once: VPMADDUBSW multiplies
+// unsigned bytes with signed ones and adds pairs in 16 bits. A pair is at most 2 · 15 · 127 = 3,810
+// in magnitude, so that eight of them stay below 32,768 and none is cut off; then pairs of those
+// are added in 32 bits.
+#ifndef NIBBLE_AVX2_QUANTIZED_H
+#define NIBBLE_AVX2_QUANTIZED_H
+
+#include <immintrin.h>
+
+// Of 16 registers, 8 hold sums.
+#define PRODUCT_ROWS 4
+#define PRODUCT_TILES 1
+
+#include "../vector/quantized_product.h"
+
+INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t *weights,
+                      size_t tile_bytes, ints sums[PRODUCT_ROWS][PRODUCT_VECTORS], int rows,
+                      int tiles) {
+  (void)tile_bytes, (void)tiles;  // one
+  const __m256i low_half = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
+  UNROLL for (int row = 0; row < rows; row++) {
+    UNROLL for (int v = 0; v < 2; v++) sums[row][v] = (ints)_mm256_set1_epi32(starts[row]);
+  }
+  // Four steps of eight inputs are eight pairs.
+  UNROLL for (int part = 0; part < 2; part++) {
+    __m256i pairs[PRODUCT_ROWS][2] = {};
+    UNROLL for (int step = 4 * part; step < 4 * part + 4; step++) {
+      UNROLL for (int half = 0; half < 2; half++) {
+        __m256i unpacked[2];
+        UNROLL for (int v = 0; v < 2; v++) {
+          __m256i packed = _mm256_loadu_si256((const __m256i *)(weights + step * 64 + v * 32));
+          packed = half == 0 ? packed : _mm256_srli_epi16(packed, 4);
+          unpacked[v] = _mm256_and_si256(packed, low_half);
+        }
+        UNROLL for (int row = 0; row < rows; row++) {
+          int32_t four;
+          memcpy(&four, codes + row * GROUP + step * 8 + half * 4, sizeof four);
+          __m256i activations = _mm256_set1_epi32(four);
+          UNROLL for (int v = 0; v < 2; v++) {
+            __m256i products = _mm256_maddubs_epi16(unpacked[v], activations);
+            pairs[row][v] = _mm256_add_epi16(pairs[row][v], products);
+          }
+        }
+      }
+    }
+    UNROLL for (int row = 0; row < rows; row++) {
+      UNROLL for (int v = 0; v < 2; v++) {
+        sums[row][v] += (ints)_mm256_madd_epi16(pairs[row][v], one);
+      }
+    }
+  }
+}
+
+#endif

@@ -1,0 +1,13 @@
+// The product of 4-bit layers with VPDPBUSD, for the tables of AVX-512.
+#ifndef NIBBLE_AVX512VNNI_H
+#define NIBBLE_AVX512VNNI_H
+
+#include "nibble_kernels.h"
+
+void nibble_avx512vnni_quantized_product(const nibble_quantized_layer *layer,
+                                         const nibble_quantized_rows *x, size_t first_row,
+                                         size_t row_count, size_t first_output, size_t output_count,
+                                         bool gelu, void *y, nibble_float y_type, size_t y_stride,
+                                         void *scratch);
+
+#endif

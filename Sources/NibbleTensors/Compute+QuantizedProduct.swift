@@ -1,0 +1,103 @@
+internal import CNibbleKernels
+
+extension Compute {
+    /// Rows multiplied at once by one thread, in whole tiles of every kernel. Fewer read the weights more often: 96 cost
+    /// 5 % at 3072 × 3072, 48 cost 15 %; more win nothing.
+    private static let quantizedRowBlock = 192
+    /// Outputs multiplied at once by one thread, in whole panels of 32.
+    private static let quantizedOutputTile = 384
+    /// Rows quantized at once by one thread.
+    private static let quantizedPiece = 24
+    /// Rows that are quantized before they are multiplied: enough parts for many threads, and at 12288 channels 9 MiB
+    /// of codes, which the last cache holds.
+    private static let quantizedStretch = 768
+
+    /// y = activation(Q(x / smooth) Wᵀ + (x downᵀ) upᵀ + bias), the low-rank branch on the input as it is.
+    ///
+    /// - Parameters:
+    ///   - x: `[rows, in]`, f32 or bf16; rows may lie apart.
+    ///   - weights: the layer.
+    ///   - y: `[rows, out]`, f32 or bf16; may be a block of columns of a wider matrix.
+    ///   - bits: what the input is quantized to.
+    ///   - activation: what is done to each element at the end: nothing, or GELU with tanh.
+    public func quantizedProduct(
+        _ x: Tensor, _ weights: QuantizedWeights, into y: Tensor, bits: ActivationBits,
+        activation: Activation = .identity
+    ) {
+        precondition(x.shape.rank == 2 && x.width == weights.input && y.shape == [x.rows, weights.output])
+        precondition(activation == .identity || activation == .geluTanh, "4-bit layers know no other activation")
+        workspace.scope {
+            let rows = min(x.rows, Self.quantizedStretch)
+            let input = quantizedRows(rows, weights)
+            let scratchBytes = nibble_quantized_scratch_bytes(Self.quantizedRowBlock)
+            let scratch = workspace.tensor([pool.threadCount, scratchBytes], .uint8)
+            for first in stride(from: 0, to: x.rows, by: Self.quantizedStretch) {
+                let stretch = first..<min(first + Self.quantizedStretch, x.rows)
+                quantize(x.rows(stretch), weights, bits, into: input)
+                multiply(input, weights, into: y.rows(stretch), gelu: activation == .geluTanh, scratch: scratch)
+            }
+        }
+    }
+
+    /// Memory for quantized rows, until the end of the scope.
+    private func quantizedRows(_ rows: Int, _ weights: QuantizedWeights) -> nibble_quantized_rows {
+        let groups = weights.input / QuantizedWeights.groupSize
+        return nibble_quantized_rows(
+            rows: rows, codes: workspace.tensor([rows, weights.input], .int8).mutable(Int8.self),
+            scales: workspace.tensor([groups, rows], .float32).mutable(Float.self),
+            starts: workspace.tensor([groups, rows], .int32).mutable(Int32.self),
+            branch: workspace.tensor([rows, weights.rank], .float32).mutable(Float.self))
+    }
+
+    private func quantize(
+        _ x: Tensor, _ weights: QuantizedWeights, _ bits: ActivationBits, into input: nibble_quantized_rows
+    ) {
+        forRows(x.rows, block: Self.quantizedPiece) { rows in
+            var layer = weights.layer
+            var input = input
+            let piece = x.rows(rows)
+            kernels.quantize_rows(
+                &layer, weights.kind(bits), piece.address, x.dtype.kernelFloat, x.rowStride, &input, rows.lowerBound,
+                rows.count)
+        }
+    }
+
+    /// Parts that follow each other share their rows, which then come from a near cache.
+    private func multiply(
+        _ input: nibble_quantized_rows, _ weights: QuantizedWeights, into y: Tensor, gelu: Bool, scratch: Tensor
+    ) {
+        let outputTiles = (weights.output + Self.quantizedOutputTile - 1) / Self.quantizedOutputTile
+        let rowBlocks = (y.rows + Self.quantizedRowBlock - 1) / Self.quantizedRowBlock
+        pool.run(rowBlocks * outputTiles) { part, worker in
+            let firstRow = part / outputTiles * Self.quantizedRowBlock
+            let firstOutput = part % outputTiles * Self.quantizedOutputTile
+            var layer = weights.layer
+            var input = input
+            kernels.quantized_product(
+                &layer, &input, firstRow, min(Self.quantizedRowBlock, y.rows - firstRow), firstOutput,
+                min(Self.quantizedOutputTile, weights.output - firstOutput), gelu, y.mutableAddress,
+                y.dtype.kernelFloat, y.rowStride, scratch.rows(worker..<worker + 1).mutableAddress)
+        }
+    }
+
+    /// y = (code · scale + zero) x + bias, row by row: for layers that see one row or a few, where reading the weights
+    /// is the work.
+    ///
+    /// - Parameters:
+    ///   - x: `[rows, in]` f32.
+    ///   - weights: the layer.
+    ///   - y: `[rows, out]` f32.
+    public func quantizedRowProduct(_ x: Tensor, _ weights: QuantizedRowWeights, into y: Tensor) {
+        precondition(x.dtype == .float32 && y.dtype == .float32)
+        precondition(x.shape.rank == 2 && x.width == weights.input && y.shape == [x.rows, weights.output])
+        forRows(weights.output, block: 256) { outputs in
+            for row in 0..<x.rows {
+                kernels.quantized_row_product(
+                    x.rows(row..<row + 1).readable(Float.self), weights.codes.readable(UInt8.self),
+                    weights.scales.readable(UInt16.self), weights.zeros.readable(UInt16.self),
+                    weights.bias.readable(Float.self), y.rows(row..<row + 1).mutable(Float.self), weights.input,
+                    outputs.lowerBound, outputs.count)
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+internal import CNibbleKernels
+
+/// Bits that the input of a 4-bit layer is quantized to, token by token and in groups of 64 channels. Both run the same
+/// weights at the same speed: codes are bytes when they are multiplied.
+public enum ActivationBits: String, Sendable, CaseIterable {
+    /// SVDQuant's W4A4, which a Nunchaku file was made for.
+    case int4
+    /// The same file nearer to 16 bits.
+    case int8
+}
+
+/// The weights of a 4-bit layer in the order that the kernels read, which is the same for every instruction set and
+/// every file (`nibble_quantized.h` states it): W = code · scale, y = Q(x / smooth) Wᵀ + (x downᵀ) upᵀ + bias.
+public struct QuantizedWeights: Sendable {
+    /// Inputs that share a scale.
+    public static let groupSize = Int(NIBBLE_GROUP)
+    /// Outputs that lie together.
+    public static let tileOutputs = Int(NIBBLE_TILE_OUTPUTS)
+    /// What ranks are padded to.
+    public static let rankMultiple = Int(NIBBLE_RANK_MULTIPLE)
+
+    /// Input channels, a multiple of 64.
+    public let input: Int
+    /// Output channels.
+    public let output: Int
+    /// Rank of the low-rank branch, padded to a multiple of 16; 0: none.
+    public let rank: Int
+    /// Whether 0.171875 is added to the input, which the bias takes back: inputs after GELU.
+    public let isShifted: Bool
+
+    /// `[⌈output / 16⌉, input / 8, 64]` U8.
+    public let codes: Tensor
+    /// `[⌈output / 16⌉, input / 64, 16]` BF16.
+    public let scales: Tensor
+    /// `[input]` F32.
+    public let smooth: Tensor
+    /// `[input / 2, rank, 2]` BF16.
+    public let down: Tensor
+    /// `[⌈output / 16⌉, rank, 16]` BF16.
+    public let up: Tensor
+    /// `[output]` F32.
+    public let bias: Tensor
+
+    /// Packs the logical form.
+    ///
+    /// - Parameters:
+    ///   - codes: `[output, input]` I8, -8 to 7; input a multiple of 64.
+    ///   - scales: `[output, input / 64]` BF16.
+    ///   - smooth: `[input]` F32.
+    ///   - down: `[rank, input]` BF16; rank 0: no branch.
+    ///   - up: `[output, rank]` BF16.
+    ///   - bias: `[output]` F32.
+    ///   - isShifted: whether the bias takes back a shift of the input.
+    public init(
+        packing codes: Tensor, scales: Tensor, smooth: Tensor, down: Tensor, up: Tensor, bias: Tensor, isShifted: Bool
+    ) {
+        let (output, input, rank) = (codes.rows, codes.width, down.rows)
+        precondition(codes.dtype == .int8 && input % Self.groupSize == 0 && codes.isContiguous)
+        precondition(scales.dtype == .bfloat16 && scales.shape == [output, input / Self.groupSize])
+        precondition(down.dtype == .bfloat16 && (rank == 0 || down.width == input))
+        precondition(up.dtype == .bfloat16 && up.elementCount == output * rank)
+        precondition(scales.isContiguous && down.isContiguous && up.isContiguous)
+        let tiles = (output + Self.tileOutputs - 1) / Self.tileOutputs
+        let padded = (rank + Self.rankMultiple - 1) / Self.rankMultiple * Self.rankMultiple
+        let packed = (
+            codes: Tensor(zeros: [tiles, input / 8, 64], .uint8),
+            scales: Tensor(zeros: [tiles, input / Self.groupSize, Self.tileOutputs], .bfloat16),
+            down: Tensor(zeros: [input / 2, padded, 2], .bfloat16),
+            up: Tensor(zeros: [tiles, padded, Self.tileOutputs], .bfloat16)
+        )
+        nibble_pack_codes(codes.readable(Int8.self), 8, input, output, packed.codes.mutable(UInt8.self))
+        nibble_pack_scales(scales.readable(UInt16.self), input, output, packed.scales.mutable(UInt16.self))
+        if rank > 0 {
+            nibble_pack_down(down.readable(UInt16.self), input, rank, packed.down.mutable(UInt16.self))
+            nibble_pack_up(up.readable(UInt16.self), output, rank, packed.up.mutable(UInt16.self))
+        }
+        self.init(
+            output: output, codes: packed.codes, scales: packed.scales, smooth: smooth, down: packed.down,
+            up: packed.up, bias: bias, isShifted: isShifted)
+    }
+
+    /// Takes tensors that are in the kernels' order already, such as those of a mapped file.
+    public init(
+        output: Int, codes: Tensor, scales: Tensor, smooth: Tensor, down: Tensor, up: Tensor, bias: Tensor,
+        isShifted: Bool
+    ) {
+        let tiles = (output + Self.tileOutputs - 1) / Self.tileOutputs
+        let input = codes.shape[1] * 8
+        let rank = down.shape[1]
+        precondition(codes.dtype == .uint8 && codes.shape == [tiles, input / 8, 64] && input % Self.groupSize == 0)
+        precondition(
+            scales.dtype == .bfloat16 && scales.shape == [tiles, input / Self.groupSize, Self.tileOutputs])
+        precondition(down.dtype == .bfloat16 && down.shape == [input / 2, rank, 2] && rank % Self.rankMultiple == 0)
+        precondition(up.dtype == .bfloat16 && up.shape == [tiles, rank, Self.tileOutputs])
+        precondition(smooth.dtype == .float32 && smooth.elementCount == input)
+        precondition(bias.dtype == .float32 && bias.elementCount == output)
+        (self.input, self.output, self.rank, self.isShifted) = (input, output, rank, isShifted)
+        (self.codes, self.scales, self.smooth) = (codes, scales, smooth)
+        (self.down, self.up, self.bias) = (down, up, bias)
+    }
+
+    /// What the kernels take. Its addresses are good as long as the tensors' storages are.
+    var layer: nibble_quantized_layer {
+        nibble_quantized_layer(
+            in: input, out: output, rank: rank, codes: codes.readable(UInt8.self),
+            scales: scales.readable(UInt16.self), smooth: smooth.readable(Float.self),
+            down: down.readable(UInt16.self), up: up.readable(UInt16.self), bias: bias.readable(Float.self))
+    }
+
+    /// The codes that inputs become.
+    func kind(_ bits: ActivationBits) -> nibble_activation_codes {
+        switch bits {
+        case .int4: isShifted ? NIBBLE_CODES_U4 : NIBBLE_CODES_S4
+        case .int8: isShifted ? NIBBLE_CODES_S8_SHIFTED : NIBBLE_CODES_S8
+        }
+    }
+}
+
+/// Weights of 4 bits with zero points, for layers that see one row (W4A16): W = code · scale + zero, codes 0 to 15, in
+/// the order of `nibble_quantized.h`.
+public struct QuantizedRowWeights: Sendable {
+    /// Output channels.
+    public let output: Int
+    /// `[⌈output / 16⌉, input / 8, 64]` U8.
+    public let codes: Tensor
+    /// `[⌈output / 16⌉, input / 64, 16]` BF16.
+    public let scales: Tensor
+    /// `[⌈output / 16⌉, input / 64, 16]` BF16.
+    public let zeros: Tensor
+    /// `[output]` F32.
+    public let bias: Tensor
+
+    /// Input channels.
+    public var input: Int { codes.shape[1] * 8 }
+
+    /// Packs the logical form.
+    ///
+    /// - Parameters:
+    ///   - codes: `[output, input]` I8, 0 to 15; input a multiple of 64.
+    ///   - scales: `[output, input / 64]` BF16.
+    ///   - zeros: `[output, input / 64]` BF16.
+    ///   - bias: `[output]` F32.
+    public init(packing codes: Tensor, scales: Tensor, zeros: Tensor, bias: Tensor) {
+        let (output, input) = (codes.rows, codes.width)
+        let groups = input / QuantizedWeights.groupSize
+        precondition(codes.dtype == .int8 && input % QuantizedWeights.groupSize == 0 && codes.isContiguous)
+        let tiles = (output + QuantizedWeights.tileOutputs - 1) / QuantizedWeights.tileOutputs
+        let packed = Tensor(zeros: [tiles, input / 8, 64], .uint8)
+        nibble_pack_codes(codes.readable(Int8.self), 0, input, output, packed.mutable(UInt8.self))
+        let pair = [scales, zeros].map { values in
+            precondition(values.dtype == .bfloat16 && values.shape == [output, groups] && values.isContiguous)
+            let tensor = Tensor(zeros: [tiles, groups, QuantizedWeights.tileOutputs], .bfloat16)
+            nibble_pack_scales(values.readable(UInt16.self), input, output, tensor.mutable(UInt16.self))
+            return tensor
+        }
+        self.init(output: output, codes: packed, scales: pair[0], zeros: pair[1], bias: bias)
+    }
+
+    /// Takes tensors that are in the kernels' order already.
+    public init(output: Int, codes: Tensor, scales: Tensor, zeros: Tensor, bias: Tensor) {
+        let tiles = (output + QuantizedWeights.tileOutputs - 1) / QuantizedWeights.tileOutputs
+        let groups = codes.shape[1] / 8
+        precondition(codes.dtype == .uint8 && codes.shape == [tiles, groups * 8, 64])
+        for tensor in [scales, zeros] {
+            precondition(tensor.dtype == .bfloat16 && tensor.shape == [tiles, groups, QuantizedWeights.tileOutputs])
+        }
+        precondition(bias.dtype == .float32 && bias.elementCount == output)
+        (self.output, self.codes, self.scales, self.zeros, self.bias) = (output, codes, scales, zeros, bias)
+    }
+}

@@ -1,0 +1,166 @@
+import CNibbleKernels
+
+/// The logical form of a 4-bit layer, and the same packed in guarded memory.
+final class QuantizedCase {
+    let input: Int
+    let output: Int
+    let rank: Int
+    let codes: [Int8]
+    let scales: [Float]
+    let smooth: [Float]
+    let down: [Float]
+    let up: [Float]
+    let bias: [Float]
+
+    private let packedCodes: GuardedMemory
+    private let packedScales: GuardedMemory
+    private let packedDown: GuardedMemory
+    private let packedUp: GuardedMemory
+    private let smoothMemory: Matrix
+    private let biasMemory: Matrix
+
+    /// codes [output, input], scales [output, input / 64], smooth [input], down [rank, input], up [output, rank], bias
+    /// [output]; all but the codes, smooth and bias are rounded to bf16.
+    init(
+        input: Int, output: Int, rank: Int, codes: [Int8], scales: [Float], smooth: [Float], down: [Float],
+        up: [Float], bias: [Float]
+    ) {
+        (self.input, self.output, self.rank, self.codes, self.smooth, self.bias) =
+            (input, output, rank, codes, smooth, bias)
+        self.scales = scales.map(Self.rounded)
+        self.down = down.map(Self.rounded)
+        self.up = up.map(Self.rounded)
+        packedCodes = GuardedMemory(byteCount: nibble_packed_codes_bytes(input, output), alignment: 64)
+        packedScales = GuardedMemory(byteCount: nibble_packed_scales_bytes(input, output), alignment: 64)
+        packedDown = GuardedMemory(byteCount: nibble_packed_down_bytes(input, rank), alignment: 64)
+        packedUp = GuardedMemory(byteCount: nibble_packed_up_bytes(output, rank), alignment: 64)
+        smoothMemory = Matrix(smooth, type: NIBBLE_F32)
+        biasMemory = Matrix(bias, type: NIBBLE_F32)
+        nibble_pack_codes(codes, 8, input, output, packedCodes.bytes)
+        nibble_pack_scales(scales.map(bfloat16), input, output, packedScales.halves)
+        nibble_pack_down(down.map(bfloat16), input, rank, packedDown.halves)
+        nibble_pack_up(up.map(bfloat16), output, rank, packedUp.halves)
+    }
+
+    /// Random codes of all sixteen values, scales as of weights near 1.
+    convenience init(input: Int, output: Int, rank: Int, _ random: inout Random) {
+        var codes: [Int8] = []
+        for _ in 0..<output * input { codes.append(Int8(random.bits() % 16) - 8) }
+        self.init(
+            input: input, output: output, rank: rank, codes: codes,
+            scales: (0..<output * input / 64).map { _ in Float(random.uniform() * 0.2 + 0.01) },
+            smooth: (0..<input).map { _ in Float(random.uniform() + 0.5) },
+            down: random.normal(rank * input, scale: 0.1), up: random.normal(output * rank, scale: 0.1),
+            bias: random.normal(output))
+    }
+
+    private static func rounded(_ value: Float) -> Float { Float(bitPattern: UInt32(bfloat16(value)) << 16) }
+
+    var isIntact: Bool {
+        packedCodes.isIntact && packedScales.isIntact && packedDown.isIntact && packedUp.isIntact
+            && smoothMemory.isIntact && biasMemory.isIntact
+    }
+
+    /// What the kernels take.
+    var layer: nibble_quantized_layer {
+        nibble_quantized_layer(
+            in: input, out: output, rank: rank, codes: packedCodes.bytes,
+            scales: packedScales.halves, smooth: smoothMemory.floats,
+            down: packedDown.halves,
+            up: packedUp.halves, bias: biasMemory.floats)
+    }
+
+    /// The same weights without scales, branch and bias, so that a product is the sum of codes.
+    func bareCodes() -> QuantizedCase {
+        QuantizedCase(
+            input: input, output: output, rank: 0, codes: codes,
+            scales: [Float](repeating: 1, count: scales.count), smooth: smooth, down: [], up: [],
+            bias: [Float](repeating: 0, count: output))
+    }
+}
+
+extension GuardedMemory {
+    var bytes: UnsafeMutablePointer<UInt8> { start.assumingMemoryBound(to: UInt8.self) }
+    var halves: UnsafeMutablePointer<UInt16> { start.assumingMemoryBound(to: UInt16.self) }
+}
+
+/// Quantized rows in guarded memory.
+final class QuantizedInput {
+    let rows: Int
+    let input: Int
+    let rank: Int
+    private let codesMemory: GuardedMemory
+    private let scalesMemory: Matrix
+    private let startsMemory: GuardedMemory
+    private let branchMemory: Matrix
+
+    init(rows: Int, input: Int, rank: Int) {
+        (self.rows, self.input, self.rank) = (rows, input, rank)
+        codesMemory = GuardedMemory(byteCount: rows * input, alignment: 64)
+        scalesMemory = Matrix(columns: rows * input / 64, type: NIBBLE_F32)
+        startsMemory = GuardedMemory(byteCount: rows * input / 16)
+        branchMemory = Matrix(columns: rows * rank, type: NIBBLE_F32)
+    }
+
+    /// Quantizes all rows of x for a case, in two calls where there are several.
+    convenience init(_ set: KernelSet, _ weights: QuantizedCase, _ kind: nibble_activation_codes, _ x: Matrix) {
+        self.init(rows: x.rows, input: weights.input, rank: weights.rank)
+        var layer = weights.layer
+        var view = view
+        let first = x.rows / 3
+        set.table.quantize_rows(&layer, kind, x.pointer, x.type, x.stride, &view, 0, first)
+        let rest = x.pointer + first * x.stride * (x.type == NIBBLE_F32 ? 4 : 2)
+        set.table.quantize_rows(&layer, kind, rest, x.type, x.stride, &view, first, x.rows - first)
+    }
+
+    var isIntact: Bool {
+        codesMemory.isIntact && scalesMemory.isIntact && startsMemory.isIntact && branchMemory.isIntact
+    }
+
+    var view: nibble_quantized_rows {
+        nibble_quantized_rows(
+            rows: rows, codes: codesMemory.start.assumingMemoryBound(to: Int8.self), scales: scalesMemory.floats,
+            starts: startsMemory.start.assumingMemoryBound(to: Int32.self), branch: branchMemory.floats)
+    }
+
+    func code(_ row: Int, _ channel: Int) -> Int8 {
+        view.codes[(channel / 64 * rows + row) * 64 + channel % 64]
+    }
+    func scale(_ row: Int, _ group: Int) -> Float { view.scales[group * rows + row] }
+    func start(_ row: Int, _ group: Int) -> Int32 { view.starts[group * rows + row] }
+    func branch(_ row: Int, _ rank: Int) -> Float { view.branch[row * self.rank + rank] }
+
+    /// Row by row.
+    var codes: [Int8] { (0..<rows).flatMap { row in (0..<input).map { code(row, $0) } } }
+    var scales: [Float] { (0..<rows).flatMap { row in (0..<input / 64).map { scale(row, $0) } } }
+    var starts: [Int32] { (0..<rows).flatMap { row in (0..<input / 64).map { start(row, $0) } } }
+
+    /// y [rows, output], worked in two ranges of rows.
+    func product(_ set: KernelSet, _ weights: QuantizedCase, gelu: Bool = false, type: nibble_float) -> Matrix {
+        let y = Matrix(rows: rows, columns: weights.output, stride: weights.output + 3, type: type)
+        let scratch = GuardedMemory(byteCount: nibble_quantized_scratch_bytes(rows), alignment: 64)
+        var layer = weights.layer
+        var view = view
+        let first = rows / 4
+        for range in [0..<first, first..<rows] {
+            set.table.quantized_product(
+                &layer, &view, range.lowerBound, range.count, 0, weights.output, gelu, y.pointer, type, y.stride,
+                scratch.start)
+        }
+        return y
+    }
+
+    /// The exact sums of one group, [rows, output]: all other groups are scaled by zero, this one by 1.
+    func sums(_ set: KernelSet, _ bare: QuantizedCase, group: Int) -> [Int32] {
+        let kept = scales
+        defer { setScales { kept[$0 * (input / 64) + $1] } }
+        setScales { $1 == group ? 1 : 0 }
+        return product(set, bare, type: NIBBLE_F32).values.map { Int32($0) }
+    }
+
+    private func setScales(_ value: (_ row: Int, _ group: Int) -> Float) {
+        for row in 0..<rows {
+            for group in 0..<input / 64 { scalesMemory.floats[group * rows + row] = value(row, group) }
+        }
+    }
+}
