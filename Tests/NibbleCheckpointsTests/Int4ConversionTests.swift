@@ -154,6 +154,15 @@ struct Int4ConversionTests {
         #expect(try decodeConfiguration(target + "/config.json", as: Int4FluxSizes.self) == checkpoint.sizes)
         let rank = try #require(config.svdq_w4a4.rank)
         let file = try SafetensorsFile(target + "/diffusion_pytorch_model.safetensors")
+        // It is said to be what it is where the engine's own form is asked for.
+        guard
+            case .wrongFormat(_, let found, _)? =
+                #expect(throws: CheckpointError.self, performing: { try NunchakuCheckpoint(file.location) }),
+            found.contains("Nunchaku Lite")
+        else {
+            Issue.record("no error of a Nunchaku Lite file")
+            return
+        }
         let plain = DequantizedFluxCheckpoint(checkpoint, dtype: .float32, on: pool)
         var names: Set<String> = []
         for layer in config.svdq_w4a4.targets {
