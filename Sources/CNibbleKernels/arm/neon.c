@@ -18,6 +18,7 @@ const nibble_kernels nibble_neon_table = {
     .isa = NIBBLE_ISA_NEON,
     .name = "neon",
     .attention_bf16 = ATTENTION_BF16,
+    .quantize_rows = quantize_rows,
     .quantized_product = quantized_product,
     VECTOR_FUNCTIONS,
 };
@@ -26,6 +27,7 @@ const nibble_kernels nibble_neondot_table = {
     .isa = NIBBLE_ISA_NEONDOT,
     .name = "neondot",
     .attention_bf16 = ATTENTION_BF16,
+    .quantize_rows = quantize_rows,
     .quantized_product = nibble_neondot_quantized_product,
     VECTOR_FUNCTIONS,
 };
@@ -34,6 +36,7 @@ const nibble_kernels nibble_neoni8mm_table = {
     .isa = NIBBLE_ISA_NEONI8MM,
     .name = "neoni8mm",
     .attention_bf16 = ATTENTION_BF16,
+    .quantize_rows = quantize_rows,
     .quantized_product = nibble_neoni8mm_quantized_product,
     VECTOR_FUNCTIONS,
 };
