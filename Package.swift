@@ -75,7 +75,7 @@ let package = Package(
         tests("NibbleCheckpointsTests", ["NibbleCheckpoints"]),
         tests("NibbleModelsTests", ["NibbleModels"]),
         tests("NibblePipelinesTests", ["NibblePipelines", "NibbleImages", "NibbleCheckpoints"]),
-        tests("CommandLineTests", ["nibble", "NibbleImages"]),
+        tests("CommandLineTests", ["nibble", "NibbleImages"], exclude: ["Snapshots"]),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .c17

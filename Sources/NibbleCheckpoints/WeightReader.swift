@@ -67,7 +67,7 @@ public struct WeightReader: Sendable {
     /// A few letters that tell this checkpoint from another of the same shapes: a hash (FNV-1a) of all names, types and
     /// shapes, and of some bytes of a few tensors.
     public var fingerprint: String {
-        let tensors = requests.tensors.withLock { $0 }.sorted { $0.key < $1.key }
+        let tensors = source.tensorNames.sorted().compactMap { name in (try? source.tensor(name)).map { (name, $0) } }
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
         func add(_ bytes: some Sequence<UInt8>) {
             for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
@@ -75,7 +75,8 @@ public struct WeightReader: Sendable {
         for (name, tensor) in tensors { add("\(name) \(tensor.dtype.rawValue) \(tensor.shape)".utf8) }
         // Each touches a page of the file: 32 of them cost less than a second on any disk.
         for index in stride(from: 0, to: tensors.count, by: max(tensors.count / 32, 1)) where index < tensors.count {
-            add(tensors[index].value.rows(0..<min(1, tensors[index].value.rows)).bytes.prefix(256))
+            let tensor = tensors[index].1
+            add(tensor.rows(0..<min(1, tensor.rows)).bytes.prefix(256))
         }
         let digits = String(hash, radix: 16)
         return String(repeating: "0", count: 16 - digits.count) + digits

@@ -22,8 +22,11 @@ public actor FluxPipeline {
         public var threads: Int?
         /// Bytes of memory to stay below, mapped weights included; nil: what the machine has.
         public var memoryLimit: Int?
-        /// Another transformer than the folder's: a folder, or a single file under diffusers' or BFL's names.
+        /// Another transformer than the folder's: a folder, or a single file under diffusers' or BFL's names, or a 4-bit
+        /// one of Nunchaku.
         public var transformer: String?
+        /// What the inputs of a 4-bit transformer's layers are quantized to.
+        public var activations = ActivationBits.int4
 
         /// The defaults.
         public init() {}
@@ -58,31 +61,43 @@ public actor FluxPipeline {
         self.options = options
         folder = try ModelFolder(model)
         compute = Compute(
-            precision: options.precision, pool: ThreadPool(threadCount: options.threads))
+            precision: options.precision, activationBits: options.activations,
+            pool: ThreadPool(threadCount: options.threads))
         memory = MemoryPolicy(limit: options.memoryLimit)
         clipTokenizer = try CLIPTokenizer(folder: folder.url(.tokenizer))
         t5Tokenizer = try T5Tokenizer(folder: folder.url(.tokenizer2))
         scheduler = try FlowMatchEulerDiscreteScheduler(
             folder.config(.scheduler, as: FlowMatchEulerDiscreteScheduler.Configuration.self))
         autoencoderConfig = try folder.config(.vae, as: AutoencoderConfig.self)
-        let (config, source) = try Self.openTransformer(options.transformer, in: folder)
+        transformer = try Self.openTransformer(options.transformer, in: folder)
+        let config = transformer.config
         guard config.inChannels == 4 * autoencoderConfig.latentChannels, config.outChannels == config.inChannels else {
             throw PipelineError.inconsistentModel(
-                path: source.location,
+                path: transformer.weights.location,
                 reason: "the transformer takes \(config.inChannels) and gives \(config.outChannels) channels, but the "
                     + "autoencoder has \(autoencoderConfig.latentChannels): FLUX.1 packs four latents into one token")
         }
-        transformer = try FluxTransformer(config, weights: WeightReader(source))
         fingerprint = transformer.weights.fingerprint
     }
 
-    /// The transformer's configuration and weights: the folder's, or those of a folder or file that takes their place.
-    private static func openTransformer(
-        _ replacement: String?, in folder: ModelFolder
-    ) throws -> (FluxConfig, any TensorSource) {
+    /// The folder's transformer, or the one that takes its place.
+    private static func openTransformer(_ replacement: String?, in folder: ModelFolder) throws -> FluxTransformer {
         guard let replacement else {
-            return (try folder.config(.transformer, as: FluxConfig.self), try folder.weights(.transformer))
+            let config = try folder.config(.transformer, as: FluxConfig.self)
+            return try FluxTransformer(config, weights: WeightReader(folder.weights(.transformer)))
         }
+        if NunchakuCheckpoint.isOne(replacement) {
+            let checkpoint = try NunchakuCheckpoint(replacement)
+            return try FluxTransformer(checkpoint.config(as: FluxConfig.self), quantized: checkpoint)
+        }
+        let (config, source) = try openPlain(replacement, in: folder)
+        return try FluxTransformer(config, weights: WeightReader(source))
+    }
+
+    /// A transformer of 16- or 32-bit weights.
+    private static func openPlain(
+        _ replacement: String, in folder: ModelFolder
+    ) throws -> (FluxConfig, any TensorSource) {
         let source = try Checkpoint.open(replacement)
         let config = replacement + "/config.json"
         if FileManager.default.fileExists(atPath: config) {
@@ -140,10 +155,14 @@ public actor FluxPipeline {
     /// - Returns: the picture.
     /// - Throws: `PipelineError` for latents of another model, or what is wrong with the autoencoder.
     public func decode(_ denoised: DenoisedLatents) throws -> FluxPicture {
-        let channels = autoencoderConfig.latentChannels
-        guard denoised.latents.shape.rank == 3, denoised.latents.shape[0] == channels else {
+        let scale = autoencoderConfig.scale
+        let expected: Shape = [
+            autoencoderConfig.latentChannels, denoised.record.height / scale, denoised.record.width / scale,
+        ]
+        guard denoised.latents.shape == expected, expected.elementCount > 0 else {
             throw PipelineError.invalidRequest(
-                parameter: "latents", found: "\(denoised.latents.shape)", expected: "[\(channels), height, width]")
+                parameter: "latents", found: "\(denoised.latents.shape)",
+                expected: "\(expected) for \(denoised.record.width) × \(denoised.record.height) pixels")
         }
         return FluxPicture(bitmap: try decodePicture(denoised.latents), record: denoised.record)
     }
@@ -186,7 +205,9 @@ public actor FluxPipeline {
             prompt: resolved.prompt, prompt2: resolved.request.prompt2, seed: resolved.request.seed &+ UInt64(picture),
             steps: resolved.steps, guidance: transformer.config.guidanceEmbeds ? resolved.guidance : nil,
             width: resolved.width, height: resolved.height, maxSequenceLength: resolved.maxSequenceLength,
-            precision: options.precision, model: options.transformer ?? model, modelFingerprint: fingerprint,
+            precision: options.precision, model: model, transformer: options.transformer,
+            activations: transformer.isQuantized ? options.activations : nil,
+            modelFingerprint: fingerprint,
             nibbleVersion: Self.version, instructionSet: InstructionSet.current.description,
             roundsConditioning: resolved.request.roundsConditioning)
     }

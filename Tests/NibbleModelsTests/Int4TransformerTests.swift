@@ -72,8 +72,9 @@ import Testing
         let error = relativeError(predictions[0], try golden.floats("\(way).noise_pred"))
         #expect(error <= tolerance, "the prediction differs by \(error) of its norm")
         // Against the model that was quantized: as far off as torch's own run of the file, within 15 % (README).
-        let ways = try JSONSerialization.jsonObject(
-            with: Data(contentsOf: quantized.folder.appending(path: "step.json"))) as? [String: Any]
+        let ways =
+            try JSONSerialization.jsonObject(
+                with: Data(contentsOf: quantized.folder.appending(path: "step.json"))) as? [String: Any]
         let stated = try #require((ways?[way] as? [String: Any])?["noise_pred_rel_error_to_full"] as? Double)
         let fullError = relativeError(predictions[0], try golden.floats("full.noise_pred"))
         #expect(abs(fullError / stated - 1) <= 0.15, "\(fullError) from the original, torch \(stated)")

@@ -79,6 +79,26 @@ public struct NunchakuCheckpoint: TensorSource {
             expected: "INT4; take the file of the same model that is named svdq-int4")
     }
 
+    /// Whether a file or folder is meant to be one, of any number format; opening it may still find faults.
+    ///
+    /// - Parameter path: a file or folder.
+    public static func isOne(_ path: String) -> Bool {
+        guard let files = try? NunchakuFiles(path) else { return false }
+        if case .svdQuant = CheckpointKind(files, entries: files.entries, metadata: files.metadata) { return true }
+        return false
+    }
+
+    /// The transformer's configuration, as the metadata has it.
+    ///
+    /// - Parameter type: what to decode; keys that it does not name are ignored.
+    /// - Returns: the configuration.
+    /// - Throws: `CheckpointError.wrongConfiguration`.
+    public func config<Configuration: Decodable>(
+        as type: Configuration.Type
+    ) throws(CheckpointError) -> Configuration {
+        try decodeConfiguration(Data((metadata["config"] ?? "{}").utf8), path: location, as: type)
+    }
+
     /// A tensor as stored.
     public func tensor(_ name: String) throws(CheckpointError) -> Tensor { try files.tensor(name) }
 }

@@ -9,6 +9,9 @@ struct FluxLayers: Sendable {
     private let quantized: NunchakuCheckpoint?
     private let prefix: String
 
+    /// Whether the blocks' layers have 4-bit weights.
+    var areQuantized: Bool { quantized != nil }
+
     /// Layers of a checkpoint with diffusers' names.
     init(_ weights: WeightReader) {
         self.init(weights, nil, prefix: "")

@@ -37,6 +37,9 @@ public struct FluxTransformer: Sendable {
     /// Every weight, to look for NaN when a prediction is not finite.
     public let weights: WeightReader
 
+    /// Whether the blocks' layers have 4-bit weights.
+    public let isQuantized: Bool
+
     private let imageEmbedder, textEmbedder, output: Linear
     private let conditioningEmbedding: ConditioningEmbedding
     private let doubleBlocks: [FluxDoubleBlock]
@@ -66,6 +69,7 @@ public struct FluxTransformer: Sendable {
     private init(_ config: FluxConfig, _ layers: FluxLayers) throws(CheckpointError) {
         self.config = config
         weights = layers.weights
+        isQuantized = layers.areQuantized
         let hidden = config.hidden
         imageEmbedder = try Linear(weights["x_embedder"], input: config.inChannels, output: hidden)
         textEmbedder = try Linear(weights["context_embedder"], input: config.jointAttentionDim, output: hidden)

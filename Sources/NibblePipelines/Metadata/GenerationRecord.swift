@@ -30,6 +30,10 @@ public struct GenerationRecord: Sendable, Equatable {
     public var precision: Precision
     /// The model's name, or its folder.
     public var model: String
+    /// The transformer that took the place of the model's; nil: the model's own.
+    public var transformer: String?
+    /// What the inputs of 4-bit layers were quantized to; nil where there are none.
+    public var activations: ActivationBits?
     /// Something that another model of the same name would not share; nil: not known.
     public var modelFingerprint: String?
     /// The version of nibble.
@@ -42,7 +46,9 @@ public struct GenerationRecord: Sendable, Equatable {
     /// A record of all its values.
     public init(
         prompt: String, prompt2: String? = nil, seed: UInt64, steps: Int, guidance: Float?, width: Int, height: Int,
-        maxSequenceLength: Int, precision: Precision, model: String, modelFingerprint: String? = nil,
+        maxSequenceLength: Int, precision: Precision, model: String, transformer: String? = nil,
+        activations: ActivationBits? = nil,
+        modelFingerprint: String? = nil,
         nibbleVersion: String, instructionSet: String, roundsConditioning: Bool
     ) {
         self.prompt = prompt
@@ -55,6 +61,8 @@ public struct GenerationRecord: Sendable, Equatable {
         self.maxSequenceLength = maxSequenceLength
         self.precision = precision
         self.model = model
+        self.transformer = transformer
+        self.activations = activations
         self.modelFingerprint = modelFingerprint
         self.nibbleVersion = nibbleVersion
         self.instructionSet = instructionSet
@@ -104,7 +112,7 @@ public struct GenerationRecord: Sendable, Equatable {
 
 extension GenerationRecord: Codable {
     private enum CodingKeys: String, CodingKey {
-        case format, prompt, seed, steps, guidance, width, height, precision, model
+        case format, prompt, seed, steps, guidance, width, height, precision, model, transformer, activations
         case prompt2 = "prompt_2"
         case maxSequenceLength = "max_sequence_length"
         case modelFingerprint = "model_fingerprint"
@@ -138,10 +146,21 @@ extension GenerationRecord: Codable {
             maxSequenceLength: try container.decode(Int.self, forKey: .maxSequenceLength),
             precision: precision,
             model: try container.decode(String.self, forKey: .model),
+            transformer: try container.decodeIfPresent(String.self, forKey: .transformer),
+            activations: try Self.activations(container.decodeIfPresent(String.self, forKey: .activations)),
             modelFingerprint: try container.decodeIfPresent(String.self, forKey: .modelFingerprint),
             nibbleVersion: try container.decode(String.self, forKey: .nibbleVersion),
             instructionSet: try container.decode(String.self, forKey: .instructionSet),
             roundsConditioning: try container.decode(Bool.self, forKey: .roundsConditioning))
+    }
+
+    private static func activations(_ text: String?) throws(MetadataError) -> ActivationBits? {
+        guard let text else { return nil }
+        guard let bits = ActivationBits(rawValue: text) else {
+            let known = ActivationBits.allCases.map(\.rawValue).joined(separator: " or ")
+            throw .invalidValue(key: "activations", value: text, expected: known)
+        }
+        return bits
     }
 
     /// Writes the record, its seed as a string.
@@ -158,6 +177,8 @@ extension GenerationRecord: Codable {
         try container.encode(maxSequenceLength, forKey: .maxSequenceLength)
         try container.encode(precision.rawValue, forKey: .precision)
         try container.encode(model, forKey: .model)
+        try container.encodeIfPresent(transformer, forKey: .transformer)
+        try container.encodeIfPresent(activations?.rawValue, forKey: .activations)
         try container.encodeIfPresent(modelFingerprint, forKey: .modelFingerprint)
         try container.encode(nibbleVersion, forKey: .nibbleVersion)
         try container.encode(instructionSet, forKey: .instructionSet)
