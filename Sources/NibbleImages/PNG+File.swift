@@ -35,10 +35,9 @@ extension PNG {
         let file = URL(filePath: path).resolvingSymlinksInPath()
         do {
             try data.write(to: file, options: kind(of: file) == .other ? [] : .atomic)
-        } catch let error as CocoaError where error.code == .fileWriteOutOfSpace {
-            throw .diskFull(path: path, byteCount: data.count)
         } catch {
-            throw .unwritable(path: path, reason: reason(of: error))
+            guard isFull(error) else { throw .unwritable(path: path, reason: reason(of: error)) }
+            throw .diskFull(path: path, byteCount: data.count)
         }
     }
 
@@ -52,10 +51,20 @@ extension PNG {
         return type == .typeRegular ? .file : .other
     }
 
+    /// Whether there was no room: on the disk, in the user's quota, or below the largest file that the file system or
+    /// this process may have.
+    private static func isFull(_ error: any Error) -> Bool {
+        if let error = error as? CocoaError, error.code == .fileWriteOutOfSpace { return true }
+        return cause(of: error).map { [.ENOSPC, .EDQUOT, .EFBIG].contains($0) } ?? false
+    }
+
     /// The system's words where there are any: Foundation's own name neither the cause nor the file.
     private static func reason(of error: any Error) -> String {
-        let error = error as NSError
-        guard let cause = error.userInfo[NSUnderlyingErrorKey] as? POSIXError else { return error.localizedDescription }
-        return String(cString: strerror(cause.code.rawValue))
+        cause(of: error).map { String(cString: strerror($0.rawValue)) } ?? error.localizedDescription
+    }
+
+    /// The system's error number behind an error of Foundation's.
+    private static func cause(of error: any Error) -> POSIXErrorCode? {
+        ((error as NSError).userInfo[NSUnderlyingErrorKey] as? POSIXError)?.code
     }
 }
