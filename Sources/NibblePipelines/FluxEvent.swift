@@ -16,7 +16,6 @@ public enum FluxEvent: Sendable {
     /// A part of the work.
     public enum Stage: String, Sendable {
         case encodingText = "reading the prompt"
-        case loadingTransformer = "loading the transformer"
         case denoising
         case decoding = "decoding"
     }

@@ -140,10 +140,14 @@ public actor FluxPipeline {
     /// - Returns: the picture.
     /// - Throws: `PipelineError` for latents of another model, or what is wrong with the autoencoder.
     public func decode(_ denoised: DenoisedLatents) throws -> FluxPicture {
-        let channels = autoencoderConfig.latentChannels
-        guard denoised.latents.shape.rank == 3, denoised.latents.shape[0] == channels else {
+        let scale = autoencoderConfig.scale
+        let expected: Shape = [
+            autoencoderConfig.latentChannels, denoised.record.height / scale, denoised.record.width / scale,
+        ]
+        guard denoised.latents.shape == expected, expected.elementCount > 0 else {
             throw PipelineError.invalidRequest(
-                parameter: "latents", found: "\(denoised.latents.shape)", expected: "[\(channels), height, width]")
+                parameter: "latents", found: "\(denoised.latents.shape)",
+                expected: "\(expected) for \(denoised.record.width) × \(denoised.record.height) pixels")
         }
         return FluxPicture(bitmap: try decodePicture(denoised.latents), record: denoised.record)
     }
@@ -186,7 +190,8 @@ public actor FluxPipeline {
             prompt: resolved.prompt, prompt2: resolved.request.prompt2, seed: resolved.request.seed &+ UInt64(picture),
             steps: resolved.steps, guidance: transformer.config.guidanceEmbeds ? resolved.guidance : nil,
             width: resolved.width, height: resolved.height, maxSequenceLength: resolved.maxSequenceLength,
-            precision: options.precision, model: options.transformer ?? model, modelFingerprint: fingerprint,
+            precision: options.precision, model: model, transformer: options.transformer,
+            modelFingerprint: fingerprint,
             nibbleVersion: Self.version, instructionSet: InstructionSet.current.description,
             roundsConditioning: resolved.request.roundsConditioning)
     }

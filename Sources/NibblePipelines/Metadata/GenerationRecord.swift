@@ -30,6 +30,8 @@ public struct GenerationRecord: Sendable, Equatable {
     public var precision: Precision
     /// The model's name, or its folder.
     public var model: String
+    /// The transformer that took the place of the model's; nil: the model's own.
+    public var transformer: String?
     /// Something that another model of the same name would not share; nil: not known.
     public var modelFingerprint: String?
     /// The version of nibble.
@@ -42,7 +44,8 @@ public struct GenerationRecord: Sendable, Equatable {
     /// A record of all its values.
     public init(
         prompt: String, prompt2: String? = nil, seed: UInt64, steps: Int, guidance: Float?, width: Int, height: Int,
-        maxSequenceLength: Int, precision: Precision, model: String, modelFingerprint: String? = nil,
+        maxSequenceLength: Int, precision: Precision, model: String, transformer: String? = nil,
+        modelFingerprint: String? = nil,
         nibbleVersion: String, instructionSet: String, roundsConditioning: Bool
     ) {
         self.prompt = prompt
@@ -55,6 +58,7 @@ public struct GenerationRecord: Sendable, Equatable {
         self.maxSequenceLength = maxSequenceLength
         self.precision = precision
         self.model = model
+        self.transformer = transformer
         self.modelFingerprint = modelFingerprint
         self.nibbleVersion = nibbleVersion
         self.instructionSet = instructionSet
@@ -104,7 +108,7 @@ public struct GenerationRecord: Sendable, Equatable {
 
 extension GenerationRecord: Codable {
     private enum CodingKeys: String, CodingKey {
-        case format, prompt, seed, steps, guidance, width, height, precision, model
+        case format, prompt, seed, steps, guidance, width, height, precision, model, transformer
         case prompt2 = "prompt_2"
         case maxSequenceLength = "max_sequence_length"
         case modelFingerprint = "model_fingerprint"
@@ -138,6 +142,7 @@ extension GenerationRecord: Codable {
             maxSequenceLength: try container.decode(Int.self, forKey: .maxSequenceLength),
             precision: precision,
             model: try container.decode(String.self, forKey: .model),
+            transformer: try container.decodeIfPresent(String.self, forKey: .transformer),
             modelFingerprint: try container.decodeIfPresent(String.self, forKey: .modelFingerprint),
             nibbleVersion: try container.decode(String.self, forKey: .nibbleVersion),
             instructionSet: try container.decode(String.self, forKey: .instructionSet),
@@ -158,6 +163,7 @@ extension GenerationRecord: Codable {
         try container.encode(maxSequenceLength, forKey: .maxSequenceLength)
         try container.encode(precision.rawValue, forKey: .precision)
         try container.encode(model, forKey: .model)
+        try container.encodeIfPresent(transformer, forKey: .transformer)
         try container.encodeIfPresent(modelFingerprint, forKey: .modelFingerprint)
         try container.encode(nibbleVersion, forKey: .nibbleVersion)
         try container.encode(instructionSet, forKey: .instructionSet)

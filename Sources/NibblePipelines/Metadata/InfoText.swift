@@ -62,7 +62,7 @@ public struct InfoText: Sendable, Equatable {
             Field(name: "Seed", value: "\(record.seed)"),
             Field(name: "Size", value: "\(record.width)x\(record.height)"),
         ]
-        let model = record.model.split(separator: "/").last.map(String.init) ?? ""
+        let model = (record.transformer ?? record.model).split(separator: "/").last.map(String.init) ?? ""
         if !model.isEmpty { fields.append(Field(name: "Model", value: model)) }
         fields.append(Field(name: "Version", value: "nibble \(record.nibbleVersion)"))
         self.fields = fields
