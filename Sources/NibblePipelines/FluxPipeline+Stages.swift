@@ -50,6 +50,7 @@ extension FluxPipeline {
 
     private func encodeCLIP(_ prompt: String) throws -> Tensor {
         let config = try folder.config(.textEncoder, as: CLIPTextConfig.self)
+        try check(clipTokenizer, .tokenizer, fits: config.vocabularySize, of: .textEncoder)
         let encoder = try CLIPTextModel(config, weights: WeightReader(folder.weights(.textEncoder)))
         let length = min(clipTokenizer.modelMaxLength ?? config.positions, config.positions)
         let states = try encoder(clipTokenizer.encode(prompt, length: length), on: compute) { _ in
@@ -61,12 +62,26 @@ extension FluxPipeline {
 
     private func encodeT5(_ prompt: String, length: Int) throws -> Tensor {
         let config = try folder.config(.textEncoder2, as: T5Config.self)
+        try check(t5Tokenizer, .tokenizer2, fits: config.vocabularySize, of: .textEncoder2)
         let encoder = try T5Encoder(config, weights: WeightReader(folder.weights(.textEncoder2)))
         let residency = memory.residency(weights: encoder.weights.mappedWeights, activations: 0)
         let ids = t5Tokenizer.encode(prompt, length: length)
         let states = try encoder(ids, residency: residency, on: compute) { _ in try Task.checkCancellation() }
         try check(states, of: "T5", encoder.weights)
         return states
+    }
+
+    /// Throws where a tokenizer has tokens that its text encoder has no vector for: it is another model's.
+    private func check(
+        _ tokenizer: some Tokenizer, _ files: ModelFolder.Component, fits vocabularySize: Int,
+        of encoder: ModelFolder.Component
+    ) throws(PipelineError) {
+        guard tokenizer.vocabularySize <= vocabularySize else {
+            throw .inconsistentModel(
+                path: folder.folder(files),
+                reason: "the tokenizer has \(tokenizer.vocabularySize) tokens, but 'vocab_size' of "
+                    + "\(folder.folder(encoder)) is \(vocabularySize); do they belong to the same model?")
+        }
     }
 
     /// Takes noise to the latents of one picture.
@@ -130,11 +145,17 @@ extension FluxPipeline {
         compute.workspace.release()
         defer { compute.workspace.release() }
         let autoencoder = try AutoencoderKL(autoencoderConfig, weights: WeightReader(folder.weights(.vae)))
-        let size = AutoencoderMemory.automatic(limit: memory.limit)
-        try memory.check(
-            autoencoder.decodingMemory(
-                latentHeight: latents.shape[1], latentWidth: latents.shape[2], memory: size, on: compute),
-            of: "decoding")
+        // Mapped, packed for oneDNN, and in f32 twice as large as the bf16 of the file.
+        let weights = 3 * autoencoder.weights.mappedWeights.byteCount
+        let size = AutoencoderMemory.automatic(limit: memory.activations(beside: weights))
+        let bytes = autoencoder.decodingMemory(
+            latentHeight: latents.shape[1], latentWidth: latents.shape[2], memory: size, on: compute)
+        try memory.check(bytes, of: "decoding")
+        // Where both do not fit, the transformer's weights go; the next picture's first step reads them again.
+        let transformerWeights = transformer.weights.mappedWeights
+        if memory.residency(weights: transformerWeights, activations: weights + bytes) == .stream {
+            transformerWeights.release()
+        }
         let picture = try autoencoder.decode(autoencoder.unscaled(latents), memory: size, on: compute) {
             try Task.checkCancellation()
         }
