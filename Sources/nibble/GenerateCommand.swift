@@ -9,6 +9,10 @@ struct GenerateCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "generate",
         abstract: "Draw pictures from a prompt.",
+        usage: """
+            nibble generate <prompt> [options]
+            nibble generate --like <png> [options]
+            """,
         discussion: """
             The PNG carries everything that it was made from: '--like picture.png' makes it again, and options beside it \
             change a part. The same command gives the same bytes, whatever the number of threads.
@@ -20,13 +24,12 @@ struct GenerateCommand: AsyncParsableCommand {
     @OptionGroup(title: "Picture") var picture: PictureOptions
     @OptionGroup(title: "Model and machine") var model: ModelOptions
     @OptionGroup(title: "Output") var output: OutputOptions
-    @OptionGroup var report: ReportOptions
 
     struct PictureOptions: ParsableArguments {
         @Option(name: .customLong("prompt-2"), help: "Another prompt for the second text encoder, T5.")
         var prompt2: String?
 
-        @Option(help: "Where the noise comes from. Default: a random number, which is printed.")
+        @Option(help: "Where the noise comes from. Default: a random number, which the picture's name tells.")
         var seed: UInt64?
 
         @Option(help: "Steps. Default: 28, or 4 for models without guidance, such as FLUX.1-schnell.")
@@ -47,7 +50,10 @@ struct GenerateCommand: AsyncParsableCommand {
         @Option(help: "How many pictures, with this seed and those after it.")
         var count: Int = 1
 
-        @Option(help: ArgumentHelp("Make a picture of Nibble or A1111 again.", valueName: "png"))
+        @Option(
+            help: ArgumentHelp(
+                "Make this picture of Nibble or A1111 again; options beside it change a part.", valueName: "png"),
+            completion: .file(extensions: ["png"]))
         var like: String?
 
         @Flag(
@@ -60,42 +66,75 @@ struct GenerateCommand: AsyncParsableCommand {
         @Option(
             name: .shortAndLong,
             help: ArgumentHelp(
-                "Where the picture goes; several pictures get -1, -2, … Default: nibble-SEED.png.", valueName: "png"))
+                "Where the picture goes, replacing what is there; several pictures get -1, -2, … before the ending. "
+                    + "Default: nibble-SEED.png.", valueName: "png"), completion: .file(extensions: ["png"]))
         var output: String?
+
+        @OptionGroup var report: ReportOptions
+    }
+
+    func validate() throws {
+        guard prompt != nil || picture.like != nil else {
+            throw ValidationError("Say what the picture shows, as in: nibble generate \"red apple\"")
+        }
+        try output.output.map(PictureFormat.check)
     }
 
     func run() async throws {
-        let recorded = try picture.like.map { path in
-            try RecordedRequest(
-                texts: Dictionary(
-                    PNG.read(path).texts.map { ($0.key, $0.value) }, uniquingKeysWith: { first, _ in first }))
-        }
-        let request = try request(like: recorded)
+        let recorded = try picture.like.map(recordedRequest)
+        let request = request(like: recorded)
         let outputs = try OutputPaths(output.output ?? "nibble-\(request.seed).png", count: request.count)
         let began = ContinuousClock.now
-        var model = model
-        if model.model == nil, model.transformer == nil, let recorded = recorded?.record {
-            model.model = recorded.model
+        var reporter = GenerationReporter(isQuiet: output.report.quiet, outputs: outputs)
+        do {
+            let pipeline = try model.completed(by: recorded?.record).open()
+            for try await event in pipeline(request) { try reporter.handle(event) }
+            try Task.checkCancellation()
+        } catch {
+            reporter.abandon()
+            throw error
         }
-        let pipeline = try model.open(like: recorded?.record)
-        var reporter = GenerationReporter(isQuiet: report.quiet || report.json, outputs: outputs)
-        for try await event in pipeline(request) { try reporter.handle(event) }
-        try Task.checkCancellation()
-        try reporter.finish(recorded?.record, seconds: began.duration(to: .now) / .seconds(1), json: report.json)
+        try reporter.finish(
+            recorded?.record, seconds: began.duration(to: .now) / .seconds(1),
+            memoryLimit: model.machine.memoryLimit(), json: output.report.json)
     }
 
-    private func request(like recorded: RecordedRequest?) throws -> FluxRequest {
-        guard let prompt = prompt ?? recorded?.prompt else {
-            throw ValidationError("Say what the picture shows, as in: nibble generate \"red apple\"")
+    /// What a picture's texts say.
+    private func recordedRequest(_ path: String) throws -> RecordedRequest {
+        let texts = try PNG.read(path).texts.map { ($0.key, $0.value) }
+        do {
+            return try RecordedRequest(texts: Dictionary(texts, uniquingKeysWith: { first, _ in first }))
+        } catch {
+            throw InputError(path, "\(error)")
         }
-        return FluxRequest(
-            prompt: prompt, prompt2: picture.prompt2 ?? recorded?.prompt2, steps: picture.steps ?? recorded?.steps,
-            guidanceScale: picture.guidance ?? recorded?.guidance, width: picture.width ?? recorded?.width,
-            height: picture.height ?? recorded?.height,
+    }
+
+    private func request(like recorded: RecordedRequest?) -> FluxRequest {
+        FluxRequest(
+            prompt: prompt ?? recorded?.prompt ?? "", prompt2: picture.prompt2 ?? recorded?.prompt2,
+            steps: picture.steps ?? recorded?.steps, guidanceScale: picture.guidance ?? recorded?.guidance,
+            width: picture.width ?? recorded?.width, height: picture.height ?? recorded?.height,
             // Random seeds stay below 2^32, so that they can be typed.
             seed: picture.seed ?? recorded?.seed ?? UInt64(UInt32.random(in: 0...UInt32.max)), count: picture.count,
             maxSequenceLength: picture.maxSequenceLength ?? recorded?.record?.maxSequenceLength,
             roundsConditioning: picture.roundConditioning || recorded?.record?.roundsConditioning ?? false)
+    }
+}
+
+/// The only format that pictures are written in.
+enum PictureFormat {
+    /// Endings that promise another one.
+    private static let others: Set<String> = [
+        "avif", "bmp", "gif", "heic", "heif", "jpeg", "jpg", "jxl", "ppm", "tif", "tiff", "webp",
+    ]
+
+    /// Refuses a file name that promises another format.
+    static func check(_ path: String) throws {
+        let ending = URL(filePath: path).pathExtension.lowercased()
+        guard !others.contains(ending) else {
+            throw ValidationError(
+                "--output: found \(path); expected a name that ends in .png, as the picture will be PNG")
+        }
     }
 }
 
@@ -108,11 +147,13 @@ struct OutputPaths {
         let file = URL(filePath: path)
         let folder = file.deletingLastPathComponent().path
         var isFolder: ObjCBool = false
-        guard FileManager.default.fileExists(atPath: folder, isDirectory: &isFolder), isFolder.boolValue else {
+        guard FileManager.default.fileExists(atPath: folder, isDirectory: &isFolder) else {
             throw InputError(path, "there is no folder \(folder)")
         }
+        guard isFolder.boolValue else { throw InputError(path, "\(folder) is a file, not a folder") }
         if FileManager.default.fileExists(atPath: file.path, isDirectory: &isFolder), isFolder.boolValue {
-            throw InputError(path, "is a folder; name a file, as in --output \(path)/picture.png")
+            let example = file.appending(path: "picture.png").relativePath
+            throw InputError(path, "is a folder; name a file, as in --output \(example)")
         }
         guard FileManager.default.isWritableFile(atPath: folder) else {
             throw InputError(path, "the folder \(folder) cannot be written to")

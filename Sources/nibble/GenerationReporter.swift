@@ -21,7 +21,10 @@ struct GenerationReporter {
 
     mutating func handle(_ event: FluxEvent) throws {
         switch event {
-        case .stage(let stage): progress.show(fraction, stage.rawValue)
+        case .stage(let stage):
+            // All steps of a picture are done when it is decoded.
+            let done = written.count + (stage == .decoding ? 1 : 0)
+            progress.show(Double(done) / Double(max(outputs.paths.count, 1)), stage.rawValue, isMilestone: true)
         case .progress(let now): show(now)
         case .step: break
         case .denoised(let denoised):
@@ -30,33 +33,50 @@ struct GenerationReporter {
         case .picture(let picture):
             let path = outputs.paths[written.count]
             try picture.write(to: path)
-            try kept?.remove()
+            kept?.remove()
             kept = nil
             written.append(picture)
             progress.say("\(path)  seed \(picture.record.seed), \(picture.record.width) × \(picture.record.height)")
         }
     }
 
-    private var fraction: Double { Double(written.count) / Double(max(outputs.paths.count, 1)) }
+    /// Ends the display of work that did not come to its end, and says what is left of it.
+    mutating func abandon() {
+        progress.clear()
+        guard let kept else { return }
+        progress.say(
+            "the picture is drawn but not decoded; finish it with: "
+                + "nibble decode '\(kept.path)' --output '\(outputs.paths[written.count])'")
+    }
 
     private mutating func show(_ now: FluxEvent.Progress) {
         stepSeconds = now.secondsPerStep ?? stepSeconds
         var text = "step \(min(now.step + 1, now.steps))/\(now.steps)"
         if now.pictures > 1 { text = "picture \(now.picture + 1)/\(now.pictures), \(text)" }
-        if let perStep = now.secondsPerStep, let left = now.secondsLeft {
-            text += String(format: ", %.2f s a step, ", perStep) + spoken(seconds: left) + " left"
-        }
+        if let perStep = now.secondsPerStep { text += String(format: ", %.2f s a step", perStep) }
+        if let left = now.secondsLeft, now.fraction < 1 { text += ", \(spoken(seconds: left)) left" }
         progress.show(now.fraction, text, isMilestone: now.block == 0)
     }
 
     /// Ends the display and prints the report.
-    mutating func finish(_ original: GenerationRecord?, seconds: Double, json: Bool) throws {
+    ///
+    /// - Parameters:
+    ///   - original: what the picture to be made again says of itself.
+    ///   - seconds: how long all took.
+    ///   - memoryLimit: the bytes that were asked to be stayed below.
+    ///   - json: whether a report is wanted.
+    /// - Throws: what encoding the report throws.
+    mutating func finish(_ original: GenerationRecord?, seconds: Double, memoryLimit: Int?, json: Bool) throws {
         progress.clear()
+        let peak = ProcessMemory.peakBytes
+        if let memoryLimit, peak > memoryLimit {
+            progress.say("--memory was too little for this picture: it took \(ByteCount(peak))")
+        }
         if let original, let made = written.first?.record {
             let differences = original.differences(from: made)
             if !differences.isEmpty {
                 progress.say(
-                    "not the same bytes as the original are to be expected: other "
+                    "the picture may differ from the original in its bytes: other "
                         + differences.joined(separator: ", "))
             }
         }
@@ -64,7 +84,7 @@ struct GenerationReporter {
         try printJSON(
             Report(
                 pictures: zip(written, outputs.paths).map { Report.Picture(path: $1, record: $0.record) },
-                seconds: seconds, secondsPerStep: stepSeconds, peakRssBytes: ProcessMemory.peakBytes))
+                seconds: seconds, secondsPerStep: stepSeconds, peakRssBytes: peak))
     }
 
     private struct Report: Encodable {
@@ -82,7 +102,7 @@ struct GenerationReporter {
 /// Latents on disk while their picture is decoded: if that does not come to its end, `nibble decode` takes them up.
 struct KeptLatents {
     static let tensorName = "latents"
-    private let path: String
+    let path: String
 
     init(_ denoised: DenoisedLatents, beside picture: String) throws {
         path = picture + ".latents.safetensors"
@@ -91,7 +111,8 @@ struct KeptLatents {
             metadata: [GenerationRecord.textKey: denoised.record.json()])
     }
 
-    func remove() throws { try FileManager.default.removeItem(atPath: path) }
+    /// The picture is safe: latents that cannot be removed do no harm.
+    func remove() { try? FileManager.default.removeItem(atPath: path) }
 }
 
 extension GenerationRecord {

@@ -7,7 +7,9 @@ internal import NibbleTensors
 struct InspectCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "inspect",
-        abstract: "Show what a checkpoint or a model folder holds: its kind, types, sizes, tensors.")
+        abstract: "Show what a checkpoint or a model folder holds: its kind, types, sizes, tensors.",
+        usage: "nibble inspect <path> [options]",
+        discussion: "With '--verify' the exit status is 65 where anything is wrong.")
 
     @Argument(help: "A .safetensors file, an index of shards, or a folder.", completion: .file())
     var path: String
@@ -25,17 +27,16 @@ struct InspectCommand: AsyncParsableCommand {
     @Flag(help: "List every tensor.")
     var tensors = false
 
+    @Flag(name: .shortAndLong, help: "Nothing on standard error but errors.")
+    var quiet = false
+
     func run() async throws {
         let inspection = try Inspection(path)
         let findings = verify ? try verified(inspection) : nil
         let int4 = int4Checkpoint(inspection)
         if json {
             let groups = try? int4?.get().layerGroups
-            let report = InspectionReport(inspection, int4: groups, findings: findings, listsTensors: tensors)
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-            encoder.keyEncodingStrategy = .convertToSnakeCase
-            print(String(decoding: try encoder.encode(report), as: UTF8.self))
+            try printJSON(InspectionReport(inspection, int4: groups, findings: findings, listsTensors: tensors))
         } else {
             if let int4 { for line in InspectionTable.lines(int4) { print(line) } }
             for line in InspectionTable.lines(inspection, findings: findings, listsTensors: tensors) { print(line) }
@@ -46,7 +47,9 @@ struct InspectCommand: AsyncParsableCommand {
         guard verify, let int4 else { return }
         let checkpoint = try int4.get()
         try showingProgress { show in
-            try checkpoint.verifyLayers { done, total in show("verifying 4-bit layer \(done) of \(total)") }
+            try checkpoint.verifyLayers { done, total in
+                show(done, total, "verifying 4-bit layer \(done) of \(total)")
+            }
         }
         if !json { print("verified: an engine can compute with all \(checkpoint.layers.count) 4-bit layers") }
     }
@@ -71,16 +74,24 @@ struct InspectCommand: AsyncParsableCommand {
     private func verified(_ inspection: Inspection) throws -> [Inspection.Finding] {
         try showingProgress { show in
             try inspection.verify(on: ThreadPool()) { done, total in
-                show("verifying \(ByteCount(done)) of \(ByteCount(total))")
+                show(done, total, "verifying \(ByteCount(done)) of \(ByteCount(total))")
             }
         }
     }
 
-    /// Shows what the body says on one line of a terminal, and takes it away at the end.
-    private func showingProgress<Result>(_ body: ((String) -> Void) throws -> Result) rethrows -> Result {
-        guard isatty(STDERR_FILENO) == 1 else { return try body { _ in } }
-        defer { FileHandle.standardError.write(Data("\r\u{1b}[K".utf8)) }
-        return try body { FileHandle.standardError.write(Data("\r\($0)\u{1b}[K".utf8)) }
+    /// Shows what the body says of its progress, and ends the process where the work is cancelled: it leaves nothing behind.
+    private func showingProgress<Result>(
+        _ body: ((_ done: Int, _ total: Int, _ text: String) -> Void) throws -> Result
+    ) rethrows -> Result {
+        var progress = ProgressLine(isQuiet: quiet)
+        defer { progress.clear() }
+        return try body { done, total, text in
+            guard !Task.isCancelled else {
+                progress.clear()
+                ExitStatus.leave(because: CancellationError(), of: Self.self)
+            }
+            progress.show(Double(done) / Double(max(total, 1)), text, isMilestone: true)
+        }
     }
 }
 

@@ -2,15 +2,17 @@ internal import ArgumentParser
 internal import Foundation
 internal import NibblePipelines
 
-/// The command line: parse, call, print.
-@main
+/// The command line and its verbs.
 struct Nibble: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "nibble",
         abstract: "FLUX.1 pictures on the processor that you have.",
+        usage: "nibble <subcommand> [options]",
         discussion: """
-            Exit status: 0 success, 64 bad usage, 65 bad input (a file, a model, a prompt), 70 internal error, \
-            130 cancelled.
+            To begin: nibble generate "red apple"
+
+            Exit status: 0 success, 64 bad usage, 65 bad input (a model, a picture, a place to write to), 70 internal \
+            error, 130 cancelled.
             """,
         version: FluxPipeline.version,
         groupedSubcommands: [
@@ -19,11 +21,18 @@ struct Nibble: AsyncParsableCommand {
                 name: "Models", subcommands: [InspectCommand.self, ConvertCommand.self, TokenizeCommand.self]),
             CommandGroup(name: "This machine", subcommands: [DoctorCommand.self, BenchCommand.self]),
         ])
+}
 
-    static func main() async {
-        let work = Task<Void, Never> {
+/// Parse, call, print.
+@main
+enum Program {
+    static func main() {
+        StandardStreams.prepare()
+        Interruption.hold()
+        // Detached: the main thread, which `main` belongs to, is busy with waiting.
+        let work = Task<Void, Never>.detached {
             do {
-                var command = try parseAsRoot()
+                var command = try Nibble.parseAsRoot()
                 if var command = command as? any AsyncParsableCommand {
                     try await command.run()
                 } else {
@@ -31,11 +40,9 @@ struct Nibble: AsyncParsableCommand {
                 }
                 ExitStatus.leave()
             } catch {
-                ExitStatus.leave(because: error, of: Self.self)
+                ExitStatus.leave(because: error, of: Nibble.self)
             }
         }
-        let interruption = Interruption(cancelling: work)
-        await work.value
-        withExtendedLifetime(interruption) {}
+        Interruption.wait(cancelling: work)
     }
 }

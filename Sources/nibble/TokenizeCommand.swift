@@ -7,6 +7,10 @@ struct TokenizeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "tokenize",
         abstract: "Print the token ids of prompts.",
+        usage: """
+            nibble tokenize <prompt> [--clip <folder>] [--t5 <folder>]
+            nibble tokenize --file <json> [--clip <folder>] [--t5 <folder>]
+            """,
         discussion: """
             Prints a JSON list with an object for each prompt: the ids of the tokenizers that were named, with special \
             tokens, neither truncated nor padded.
@@ -16,13 +20,18 @@ struct TokenizeCommand: AsyncParsableCommand {
     var prompt: String?
 
     @Option(
-        help: "A file with a JSON list of prompts, in place of one prompt.", completion: .file(extensions: ["json"]))
+        help: ArgumentHelp("A file with a JSON list of prompts, in place of one prompt.", valueName: "json"),
+        completion: .file(extensions: ["json"]))
     var file: String?
 
-    @Option(help: "The folder of a CLIP tokenizer, 'tokenizer' of a model.", completion: .directory)
+    @Option(
+        help: ArgumentHelp("The folder of a CLIP tokenizer, 'tokenizer' of a model.", valueName: "folder"),
+        completion: .directory)
     var clip: String?
 
-    @Option(help: "The folder of a T5 tokenizer, 'tokenizer_2' of a model.", completion: .directory)
+    @Option(
+        help: ArgumentHelp("The folder of a T5 tokenizer, 'tokenizer_2' of a model.", valueName: "folder"),
+        completion: .directory)
     var t5: String?
 
     func validate() throws {

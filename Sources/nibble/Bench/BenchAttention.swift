@@ -5,7 +5,8 @@ internal import NibbleTensors
 /// `nibble bench attention`: attention of a sequence to itself.
 struct BenchAttention: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "attention", abstract: "Attention of a sequence to itself.")
+        commandName: "attention", abstract: "Attention of a sequence to itself.",
+        usage: "nibble bench attention [options]")
 
     @Option(help: "Length of the sequence.")
     var tokens: Int = 1536

@@ -4,7 +4,8 @@ internal import NibbleTensors
 
 /// `nibble bench linear`: one linear layer.
 struct BenchLinear: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "linear", abstract: "One linear layer.")
+    static let configuration = CommandConfiguration(
+        commandName: "linear", abstract: "One linear layer.", usage: "nibble bench linear [options]")
 
     @Option(help: "Rows of the input.")
     var tokens: Int = 768

@@ -9,6 +9,10 @@ struct BenchStep: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "step",
         abstract: "One step of the transformer.",
+        usage: """
+            nibble bench step [options]
+            nibble bench step --transformer <path> --inputs <folder> [options]
+            """,
         discussion: """
             With random weights of a configuration (default: FLUX.1-dev's width, 2 double and 4 single blocks), or with \
             '--transformer PATH --inputs FOLDER' on the inputs in that folder: raw little-endian f32 files \
@@ -21,7 +25,8 @@ struct BenchStep: AsyncParsableCommand {
     @OptionGroup(title: "Measurement") var options: BenchOptions
 
     struct RandomModelOptions: ParsableArguments {
-        @Option(help: ArgumentHelp("Folder with a transformer's config.json.", valueName: "folder"))
+        @Option(
+            help: ArgumentHelp("Folder with a transformer's config.json.", valueName: "folder"), completion: .directory)
         var config: String?
         @Option(help: "Double blocks.")
         var double: Int = 2
@@ -38,11 +43,12 @@ struct BenchStep: AsyncParsableCommand {
     }
 
     struct GivenModelOptions: ParsableArguments {
-        @Option(help: ArgumentHelp("A transformer: folder or safetensors file.", valueName: "path"))
+        @Option(
+            help: ArgumentHelp("A transformer: folder or safetensors file.", valueName: "path"), completion: .file())
         var transformer: String?
-        @Option(help: ArgumentHelp("Folder of the inputs.", valueName: "folder"))
+        @Option(help: ArgumentHelp("Folder of the inputs.", valueName: "folder"), completion: .directory)
         var inputs: String?
-        @Option(help: ArgumentHelp("Where to write the prediction, raw f32.", valueName: "file"))
+        @Option(help: ArgumentHelp("Where to write the prediction, raw f32.", valueName: "file"), completion: .file())
         var output: String?
         @Flag(help: "Let each block's weights go after its use, as for a model larger than memory.")
         var stream = false

@@ -15,36 +15,49 @@ enum ExitStatus: Int32 {
     case internalError = 70
     case cancelled = 130
 
-    /// Ends the process with success.
-    static func leave() -> Never { Foundation.exit(success.rawValue) }
+    /// Ends the process with success, if all that was printed could be written.
+    static func leave() -> Never {
+        do {
+            try StandardStreams.flush()
+        } catch {
+            badInput.leave("\(error)")
+        }
+        Foundation.exit(success.rawValue)
+    }
 
     /// Prints what went wrong, once, to standard error, and ends the process.
     static func leave(because error: any Error, of command: any ParsableCommand.Type) -> Never {
         switch error {
-        case is CancellationError:
-            printError("cancelled")
-            Foundation.exit(cancelled.rawValue)
+        case is CancellationError: cancelled.leave("cancelled")
+        case PipelineError.invalidRequest(let parameter, let found, let expected):
+            badUsage.leave("--\(parameter): found \(found); expected \(expected)")
         case is CheckpointError, is TokenizerError, is ImageError, is MetadataError, is SchedulerError,
-            is ModelError, is StorageError, is InputError:
-            printError("\(error)")
-            Foundation.exit(badInput.rawValue)
-        case let error as PipelineError:
-            printError("\(error)")
-            if case .invalidRequest = error { Foundation.exit(badUsage.rawValue) }
-            Foundation.exit(badInput.rawValue)
-        default:
-            // The parser's own: help, version, a word that it does not know; anything else is our fault.
-            let code = command.exitCode(for: error)
-            if code == .success || code == .validationFailure || code.rawValue == badUsage.rawValue {
-                command.exit(withError: error)
-            }
-            printError("internal error: \(error)")
-            Foundation.exit(internalError.rawValue)
+            is ModelError, is StorageError, is PipelineError, is InputError:
+            badInput.leave("\(error)")
+        default: leaveParser(because: error, of: command)
         }
     }
 
-    private static func printError(_ message: String) {
-        FileHandle.standardError.write(Data("error: \(message)\n".utf8))
+    /// The parser's own: help, version, a word that it does not know. Anything else is our fault.
+    private static func leaveParser(because error: any Error, of command: any ParsableCommand.Type) -> Never {
+        switch command.exitCode(for: error) {
+        case .success:
+            print(command.fullMessage(for: error))
+            leave()
+        case .validationFailure:
+            // Like all other messages, without the parser's capital letter.
+            let message = command.fullMessage(for: error)
+            let mark = "Error: "
+            badUsage.leave(message.hasPrefix(mark) ? String(message.dropFirst(mark.count)) : message)
+        default: internalError.leave("internal error: \(error)")
+        }
+    }
+
+    private func leave(_ message: String) -> Never {
+        StandardStreams.writeError("error: \(message)\n")
+        fflush(nil)
+        // Not `exit`: it would take down the libraries' globals while other threads may still compute with them.
+        _exit(rawValue)
     }
 }
 

@@ -5,5 +5,5 @@ func printJSON(_ value: some Encodable) throws {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     encoder.keyEncodingStrategy = .convertToSnakeCase
-    FileHandle.standardOutput.write(try encoder.encode(value) + Data("\n".utf8))
+    print(String(decoding: try encoder.encode(value), as: UTF8.self))
 }

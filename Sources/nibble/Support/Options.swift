@@ -11,31 +11,54 @@ struct ModelOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             "A FLUX.1 model: a folder in diffusers' layout. Default: the model that comes with Nibble, which draws emoji.",
-            valueName: "folder"))
+            valueName: "folder"), completion: .directory)
     var model: String?
 
     @Option(
         help: ArgumentHelp(
             "Another transformer for that model: a folder, or a safetensors file with diffusers' or BFL's names.",
-            valueName: "path"))
+            valueName: "path"), completion: .file())
     var transformer: String?
 
-    @Option(help: "Numbers to compute in: bf16 is faster and takes half the memory, f32 is the reference.")
+    @Option(help: "Numbers to compute in: bf16 is faster, f32 is the reference. Default: bf16.")
     var precision: Precision?
 
     @OptionGroup var machine: MachineOptions
 
+    /// These options and, where they say nothing, what a picture says that it was made with.
+    func completed(by record: GenerationRecord?) throws -> ModelOptions {
+        guard let record else { return self }
+        var completed = self
+        completed.precision = precision ?? record.precision
+        if model == nil {
+            completed.model = try Self.located(record.model)
+            // A transformer belongs to its model: with another one it says nothing.
+            completed.transformer = transformer ?? record.transformer
+        }
+        return completed
+    }
+
+    /// The folder of a recorded model. The embedded one is found even where the record's path to it leads nowhere, since
+    /// that depends on the folder that one works in.
+    private static func located(_ recorded: String) throws -> String {
+        if FileManager.default.fileExists(atPath: recorded) { return recorded }
+        func name(_ path: String) -> String { URL(filePath: path).lastPathComponent }
+        if name(recorded) == name(EmbeddedModel.path) { return EmbeddedModel.path }
+        throw InputError(recorded, "the picture was made with this model, which is not there; name it with --model")
+    }
+
     /// A pipeline as the options say.
-    ///
-    /// - Parameter record: what a picture says that it was made with; the options come first.
-    /// - Returns: the pipeline, with its model open.
-    /// - Throws: what is wrong with the options or the model.
-    func open(like record: GenerationRecord? = nil) throws -> FluxPipeline {
+    func open() throws -> FluxPipeline {
         var options = FluxPipeline.Options()
-        options.precision = precision ?? record?.precision ?? .bf16
+        options.precision = precision ?? .bf16
         options.threads = machine.threads
         options.memoryLimit = try machine.memoryLimit()
         options.transformer = transformer
+        guard model != nil || FileManager.default.fileExists(atPath: EmbeddedModel.path) else {
+            throw InputError(
+                EmbeddedModel.path,
+                "the model that comes with Nibble lies neither here nor beside the program; name one with --model")
+        }
         return try FluxPipeline(model: model ?? EmbeddedModel.path, options: options)
     }
 }
@@ -80,9 +103,9 @@ struct MachineOptions: ParsableArguments {
 
 /// What is said while the work goes on, and at its end.
 struct ReportOptions: ParsableArguments {
-    @Flag(name: .shortAndLong, help: "No progress.")
+    @Flag(name: .shortAndLong, help: "Nothing on standard error but errors.")
     var quiet = false
 
-    @Flag(help: "Print one JSON object at the end.")
+    @Flag(help: "Print one JSON object on standard output at the end.")
     var json = false
 }

@@ -44,11 +44,14 @@ struct ProgressLine {
             write("\(Int(fraction * 100))% \(text)\n")
         case .terminal(let isColored):
             guard isMilestone || elapsed.map({ $0 >= Self.terminalInterval }) ?? true else { return }
-            let width = 24
+            let columns = Self.terminalColumns
+            let width = min(24, columns / 3)
             let filled = min(width, Int(fraction * Double(width) + 0.5))
             let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
             let painted = isColored ? "\u{1b}[36m\(bar)\u{1b}[0m" : bar
-            write("\r\u{1b}[2K\(painted) \(Int(fraction * 100))% \(text)")
+            // A line that wraps could not be written again.
+            let shown = "\(Int(fraction * 100))% \(text)".prefix(max(0, columns - width - 2))
+            write("\r\u{1b}[2K\(painted) \(shown)")
             isDirty = true
         }
         lastPrinted = now
@@ -67,7 +70,16 @@ struct ProgressLine {
         isDirty = false
     }
 
-    private func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
+    /// Columns of the terminal; 80 where it does not tell.
+    private static var terminalColumns: Int {
+        var size = winsize()
+        guard ioctl(FileHandle.standardError.fileDescriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else {
+            return 80
+        }
+        return Int(size.ws_col)
+    }
+
+    private func write(_ text: String) { StandardStreams.writeError(text) }
 }
 
 /// Seconds as a person says them: "0.4 s", "12 s", "3 min 05 s", "2 h 10 min".
