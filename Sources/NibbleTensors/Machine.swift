@@ -63,8 +63,12 @@ public struct Machine: Sendable {
         private static var processorName: String? { value(of: "model name", in: "/proc/cpuinfo") }
 
         private static var systemAvailableMemory: Int? {
-            value(of: "MemAvailable", in: "/proc/meminfo")?.split(separator: " ").first.flatMap { Int($0) }
-                .map { $0 * 1024 }
+            byteCount(of: "MemAvailable", in: "/proc/meminfo")
+        }
+
+        /// What a line such as `VmHWM:  46012 kB` says, in bytes.
+        static func byteCount(of name: String, in path: String) -> Int? {
+            value(of: name, in: path)?.split(separator: " ").first.flatMap { Int($0) }.map { $0 * 1024 }
         }
 
         /// What stands after a name and a colon, in a file of such lines.

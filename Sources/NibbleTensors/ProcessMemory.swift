@@ -9,7 +9,8 @@ public enum ProcessMemory {
     /// The largest resident size so far, in bytes, mapped files included.
     public static var peakBytes: Int {
         #if canImport(Glibc)
-            usage.ru_maxrss * 1024
+            // Not `ru_maxrss`, which Linux keeps across exec: it begins with what the process that started this one had.
+            Machine.byteCount(of: "VmHWM", in: "/proc/self/status") ?? usage.ru_maxrss * 1024
         #else
             usage.ru_maxrss
         #endif

@@ -8,6 +8,7 @@ struct ConvertCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "convert",
         abstract: "Write a 4-bit transformer in another form.",
+        usage: "nibble convert <input> --to <form> --output <path> [options]",
         discussion: """
             Reads a Nunchaku INT4 transformer: a single file, or the older folder with transformer_blocks.safetensors. \
             Works layer by layer, so that memory is small whatever the model's size, and looks at every number on the way.
@@ -33,14 +34,15 @@ struct ConvertCommand: AsyncParsableCommand {
     @Option(
         name: .shortAndLong,
         help: ArgumentHelp(
-            "Where it goes: a .safetensors file; for the others a folder, which gets config.json too, or for dequantized either.",
-            valueName: "path"))
+            "Where it goes. nunchaku: a .safetensors file. nunchaku-lite: a folder. dequantized: either; a folder gets "
+                + "config.json too.",
+            valueName: "path"), completion: .file())
     var output: String
 
     @Option(help: "Threads. Default: one for each core.")
     var threads: Int?
 
-    @Flag(name: .shortAndLong, help: "No progress.")
+    @Flag(name: .shortAndLong, help: "Nothing on standard error but errors.")
     var quiet = false
 
     func validate() throws {

@@ -14,6 +14,7 @@ struct DoctorCommand: AsyncParsableCommand {
 
     func run() async throws {
         let limits = MachineLimits.measure(on: ThreadPool())
+        try Task.checkCancellation()
         let report = DoctorReport(machine: .current(), limits: limits)
         print(json ? try report.json() : report.text)
     }

@@ -9,7 +9,7 @@ struct InspectCommand: AsyncParsableCommand {
         commandName: "inspect",
         abstract: "Show what a checkpoint or a model folder holds: its kind, types, sizes, tensors.",
         usage: "nibble inspect <path> [options]",
-        discussion: "With '--verify' the exit status is 65 where a number is NaN or infinite.")
+        discussion: "With '--verify' the exit status is 65 where anything is wrong.")
 
     @Argument(help: "A .safetensors file, an index of shards, or a folder.", completion: .file())
     var path: String
@@ -47,7 +47,9 @@ struct InspectCommand: AsyncParsableCommand {
         guard verify, let int4 else { return }
         let checkpoint = try int4.get()
         try showingProgress { show in
-            try checkpoint.verifyLayers { done, total in show("verifying 4-bit layers", done, total) }
+            try checkpoint.verifyLayers { done, total in
+                show(done, total, "verifying 4-bit layer \(done) of \(total)")
+            }
         }
         if !json { print("verified: an engine can compute with all \(checkpoint.layers.count) 4-bit layers") }
     }
@@ -72,18 +74,22 @@ struct InspectCommand: AsyncParsableCommand {
     private func verified(_ inspection: Inspection) throws -> [Inspection.Finding] {
         try showingProgress { show in
             try inspection.verify(on: ThreadPool()) { done, total in
-                show("verifying \(ByteCount(done)) of \(ByteCount(total))", done, total)
+                show(done, total, "verifying \(ByteCount(done)) of \(ByteCount(total))")
             }
         }
     }
 
-    /// Shows how far the body says that it is, and takes that off the terminal at the end.
+    /// Shows what the body says of its progress, and ends the process where the work is cancelled: it leaves nothing behind.
     private func showingProgress<Result>(
-        _ body: ((_ text: String, _ done: Int, _ total: Int) -> Void) throws -> Result
+        _ body: ((_ done: Int, _ total: Int, _ text: String) -> Void) throws -> Result
     ) rethrows -> Result {
         var progress = ProgressLine(isQuiet: quiet)
         defer { progress.clear() }
-        return try body { text, done, total in
+        return try body { done, total, text in
+            guard !Task.isCancelled else {
+                progress.clear()
+                ExitStatus.leave(because: CancellationError(), of: Self.self)
+            }
             progress.show(Double(done) / Double(max(total, 1)), text, isMilestone: true)
         }
     }

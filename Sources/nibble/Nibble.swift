@@ -29,7 +29,8 @@ enum Program {
     static func main() {
         StandardStreams.prepare()
         Interruption.hold()
-        let work = Task<Void, Never> {
+        // Detached: the main thread, which `main` belongs to, is busy with waiting.
+        let work = Task<Void, Never>.detached {
             do {
                 var command = try Nibble.parseAsRoot()
                 if var command = command as? any AsyncParsableCommand {

@@ -78,6 +78,18 @@ import Testing
         }
     }
 
+    @Test(arguments: [
+        ["bench", "linear", "--runs", "1000000", "--tokens", "64", "--in", "64", "--out", "64"],
+        ["bench", "attention", "--runs", "1000000", "--tokens", "64", "--heads", "1"],
+    ])
+    func `measuring can be cancelled`(_ arguments: [String]) async throws {
+        let outcome = try await Tool.nibble(arguments) { process in
+            try await Task.sleep(for: .milliseconds(200))
+            kill(process.processIdentifier, SIGINT)
+        }
+        #expect(outcome.status == 130 && outcome.error == "error: cancelled\n" && outcome.output == "")
+    }
+
     @Test func `a reader that goes away is no error`() async throws {
         let outcome = try await Tool.shell(
             "(\"$NIBBLE\" inspect --tensors '\(Drawing.model)'; echo $? > status) | head -1; cat status")

@@ -73,14 +73,19 @@ struct BenchReport: Encodable {
     ///   - options: how often.
     ///   - operand: whose limit counts; nil: that of the precision.
     ///   - work: one run.
+    /// - Throws: what `work` throws, and `CancellationError` between runs.
     init(
         _ name: String, macs: Double, on compute: Compute, _ options: BenchOptions,
         operand: MachineLimits.Operand? = nil, work: () throws -> Void
-    ) rethrows {
-        for _ in 0..<options.warmup { try work() }
+    ) throws {
+        for _ in 0..<options.warmup {
+            try Task.checkCancellation()
+            try work()
+        }
         let faults = ProcessMemory.minorFaults
         var times: [Double] = []
         for _ in 0..<options.runs {
+            try Task.checkCancellation()
             let began = ContinuousClock.now
             try work()
             times.append(began.duration(to: .now) / .seconds(1))
