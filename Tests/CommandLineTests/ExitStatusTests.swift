@@ -87,7 +87,9 @@ import Testing
             try await Task.sleep(for: .milliseconds(200))
             kill(process.processIdentifier, SIGINT)
         }
-        #expect(outcome.status == 130 && outcome.error == "error: cancelled\n" && outcome.output == "")
+        // On a busy machine the signal may come before the program listens; the system then ends it without a word.
+        #expect(outcome.status == 130 && ["", "error: cancelled\n"].contains(outcome.error))
+        #expect(outcome.output == "")
     }
 
     @Test func `a reader that goes away is no error`() async throws {

@@ -82,6 +82,7 @@ public struct NunchakuCheckpoint: TensorSource {
     /// Whether a file or folder is meant to be one, of any number format; opening it may still find faults.
     ///
     /// - Parameter path: a file or folder.
+    /// - Returns: whether its names or its metadata are SVDQuant's.
     public static func isOne(_ path: String) -> Bool {
         guard let files = try? NunchakuFiles(path) else { return false }
         if case .svdQuant = CheckpointKind(files, entries: files.entries, metadata: files.metadata) { return true }

@@ -21,6 +21,7 @@ public struct Linear: LinearLayer {
         self.bias = bias ? try weights.vector("bias", output) : nil
     }
 
+    /// Applies the layer; see `LinearLayer`.
     public func callAsFunction(_ x: Tensor, into y: Tensor, activation: Activation, on compute: Compute) {
         compute.product(x, weight, bias: bias, into: y, activation: activation)
     }

@@ -23,6 +23,7 @@ public struct QuantizedLinear: LinearLayer {
             up: stored.up, bias: stored.bias.widened, isShifted: layer.shift != 0)
     }
 
+    /// Applies the layer; see `LinearLayer`.
     public func callAsFunction(_ x: Tensor, into y: Tensor, activation: Activation, on compute: Compute) {
         compute.quantizedProduct(x, weights, into: y, bits: compute.activationBits, activation: activation)
     }
@@ -52,6 +53,7 @@ public struct QuantizedRowLinear: LinearLayer {
             bias: Tensor(stored.originalBias(), shape: stored.bias.shape))
     }
 
+    /// Applies the layer, without an activation; see `LinearLayer`.
     public func callAsFunction(_ x: Tensor, into y: Tensor, activation: Activation, on compute: Compute) {
         precondition(activation == .identity)
         compute.quantizedRowProduct(x, weights, into: y)
