@@ -30,8 +30,6 @@ struct DecodeCommand: AsyncParsableCommand {
         }
         let record = try GenerationRecord(json: json)
         _ = try OutputPaths(output, count: 1)
-        var model = model
-        if model.model == nil, model.transformer == nil { model.model = record.model }
         let stored = try file.tensor(KeptLatents.tensorName)
         let denoised = DenoisedLatents(latents: Tensor(stored.floats(), shape: stored.shape), record: record)
         try await model.open(like: record).decode(denoised).write(to: output)

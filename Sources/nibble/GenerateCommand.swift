@@ -73,11 +73,7 @@ struct GenerateCommand: AsyncParsableCommand {
         let request = try request(like: recorded)
         let outputs = try OutputPaths(output.output ?? "nibble-\(request.seed).png", count: request.count)
         let began = ContinuousClock.now
-        var model = model
-        if model.model == nil, model.transformer == nil, let recorded = recorded?.record {
-            model.model = recorded.model
-        }
-        let pipeline = try model.open(like: recorded?.record)
+        let pipeline = try await model.open(like: recorded?.record, isQuiet: report.quiet || report.json)
         var reporter = GenerationReporter(isQuiet: report.quiet || report.json, outputs: outputs)
         for try await event in pipeline(request) { try reporter.handle(event) }
         try Task.checkCancellation()

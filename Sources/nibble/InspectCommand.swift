@@ -9,7 +9,9 @@ struct InspectCommand: AsyncParsableCommand {
         commandName: "inspect",
         abstract: "Show what a checkpoint or a model folder holds: its kind, types, sizes, tensors.")
 
-    @Argument(help: "A .safetensors file, an index of shards, or a folder.", completion: .file())
+    @Argument(
+        help: "A .safetensors file, an index of shards, a folder, or a name of the Hugging Face Hub.",
+        completion: .file())
     var path: String
 
     @Flag(help: "Print one JSON object instead of a table.")
@@ -26,7 +28,7 @@ struct InspectCommand: AsyncParsableCommand {
     var tensors = false
 
     func run() async throws {
-        let inspection = try Inspection(path)
+        let inspection = try Inspection(try await ModelFetcher(isQuiet: json).path(of: path))
         let findings = verify ? try verified(inspection) : nil
         let int4 = int4Checkpoint(inspection)
         if json {

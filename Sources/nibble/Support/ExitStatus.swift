@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import Foundation
 internal import NibbleCheckpoints
+internal import NibbleHub
 internal import NibbleImages
 internal import NibbleModels
 internal import NibblePipelines
@@ -25,7 +26,7 @@ enum ExitStatus: Int32 {
             printError("cancelled")
             Foundation.exit(cancelled.rawValue)
         case is CheckpointError, is TokenizerError, is ImageError, is MetadataError, is SchedulerError,
-            is ModelError, is StorageError, is InputError:
+            is ModelError, is StorageError, is HubError, is InputError:
             printError("\(error)")
             Foundation.exit(badInput.rawValue)
         case let error as PipelineError:

@@ -10,14 +10,16 @@ extension ActivationBits: ExpressibleByArgument {}
 struct ModelOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "A FLUX.1 model: a folder in diffusers' layout. Default: the model that comes with Nibble, which draws emoji.",
-            valueName: "folder"))
+            "A FLUX.1 model: a folder in diffusers' layout, or a name of the Hugging Face Hub (OWNER/NAME[@REVISION]). "
+                + "Default: the model that comes with Nibble, which draws emoji.",
+            valueName: "folder or name"))
     var model: String?
 
     @Option(
         help: ArgumentHelp(
-            "Another transformer for that model: a folder, or a safetensors file with diffusers' or BFL's names.",
-            valueName: "path"))
+            "Another transformer for that model: a folder, a safetensors file with diffusers' or BFL's names, or a name "
+                + "of the Hub (OWNER/NAME[/FILE][@REVISION]).",
+            valueName: "path or name"))
     var transformer: String?
 
     @Option(help: "Numbers to compute in: bf16 is faster and takes half the memory, f32 is the reference.")
@@ -27,16 +29,27 @@ struct ModelOptions: ParsableArguments {
 
     /// A pipeline as the options say.
     ///
-    /// - Parameter record: what a picture says that it was made with; the options come first.
+    /// - Parameters:
+    ///   - record: what a picture says that it was made with; the options come first.
+    ///   - isQuiet: no progress where a model has to be fetched.
     /// - Returns: the pipeline, with its model open.
     /// - Throws: what is wrong with the options or the model.
-    func open(like record: GenerationRecord? = nil) throws -> FluxPipeline {
+    func open(like record: GenerationRecord? = nil, isQuiet: Bool = false) async throws -> FluxPipeline {
         var options = FluxPipeline.Options()
         options.precision = precision ?? record?.precision ?? .bf16
         options.threads = machine.threads
         options.memoryLimit = try machine.memoryLimit()
-        options.transformer = transformer
-        return try FluxPipeline(model: model ?? EmbeddedModel.path, options: options)
+        let fetcher = ModelFetcher(isQuiet: isQuiet)
+        var folder = EmbeddedModel.path
+        if let model {
+            // The weights that --transformer replaces are not fetched.
+            folder = try await fetcher.path(of: model, withoutWeightsOf: transformer == nil ? [] : ["transformer"])
+        } else if transformer == nil, let record {
+            // A path and never a name: nothing is fetched because a picture says so.
+            folder = record.model
+        }
+        if let transformer { options.transformer = try await fetcher.path(of: transformer) }
+        return try FluxPipeline(model: folder, options: options)
     }
 }
 
