@@ -142,6 +142,42 @@ import Testing
         #expect(starts == starts.sorted() && starts.count > 3)
     }
 
+    /// A connection that stays open and says nothing more.
+    @Test func silenceEnds() async throws {
+        let answered = Mutex(0)
+        let hub = try FakeHub(
+            Self.files,
+            atStorage: { _, reply in
+                var reply = reply
+                let isFirst = answered.withLock { count in
+                    count += 1
+                    return count == 1
+                }
+                // Far longer than the test waits if the client does not give up first.
+                if isFirst { (reply.cut, reply.silence) = (100_000, 15) }
+                return reply
+            })
+        defer { hub.stop() }
+        let cache = try TemporaryCache()
+        let snapshot = try await Hub(cache.settings(hub) { $0.idleTimeout = 1 }).snapshot(of: HubName(FakeHub.model))
+        #expect(bytes(snapshot.path + "/model.safetensors") == Self.weights)
+        #expect(hub.storage.requests.map { $0.range?.lowerBound } == [0, 100_000])
+    }
+
+    /// As with FLUX.1-dev: everybody may see what there is, and only who accepted the terms may have it.
+    @Test func aGatedModelIsListedAndNotGiven() async throws {
+        let hub = try FakeHub(
+            Self.files,
+            atEndpoint: { $0.path.contains("/resolve/") ? .status(403, ["X-Error-Code": "GatedRepo"]) : nil })
+        defer { hub.stop() }
+        let cache = try TemporaryCache()
+        let settings = try cache.settings(hub)
+        let page = "http://127.0.0.1:\(hub.endpoint.port)/ada/tiny"
+        await #expect(throws: HubError.gated(model: "ada/tiny", page: page, hasToken: true)) {
+            try await Hub(settings).snapshot(of: HubName(FakeHub.model))
+        }
+    }
+
     @Test func whatHasComeIsKeptForTheNextRun() async throws {
         let cache = try TemporaryCache()
         let broken = try FakeHub(

@@ -27,6 +27,8 @@ final class LocalServer: Sendable {
         var body: [UInt8] = []
         /// Bytes of the body that are sent before the connection breaks off; `nil` for all.
         var cut: Int?
+        /// Seconds of silence after those bytes, before the connection ends.
+        var silence: TimeInterval = 0
 
         static func status(_ status: Int, _ headers: [String: String] = [:]) -> Reply {
             Reply(status: status, headers: headers)
@@ -91,6 +93,7 @@ final class LocalServer: Sendable {
         var bytes = Array((head + "\r\n").utf8)
         if request.method != "HEAD" { bytes += reply.body.prefix(reply.cut ?? reply.body.count) }
         Self.write(bytes, to: connection)
+        if reply.silence > 0 { Thread.sleep(forTimeInterval: reply.silence) }
         shutdown(connection, Int32(SHUT_WR))
     }
 
