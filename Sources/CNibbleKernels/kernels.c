@@ -2,7 +2,7 @@
 #include "tables.h"
 
 #if defined(__aarch64__)
-#include "arm/neondot.h"
+#include "arm/products.h"
 #endif
 
 #if defined(__x86_64__)
@@ -42,6 +42,8 @@ bool nibble_isa_supported(nibble_isa isa) {
       return true;
     case NIBBLE_ISA_NEONDOT:
       return nibble_has_dot_product();
+    case NIBBLE_ISA_NEONI8MM:
+      return nibble_has_int8_matrix_product();
 #endif
     default:
       return false;
@@ -62,6 +64,7 @@ static const struct {
 #elif defined(__aarch64__)
     [NIBBLE_ISA_NEON] = {&nibble_neon_table, nibble_neon_limit},
     [NIBBLE_ISA_NEONDOT] = {&nibble_neondot_table, nibble_neondot_limit},
+    [NIBBLE_ISA_NEONI8MM] = {&nibble_neoni8mm_table, nibble_neoni8mm_limit},
 #endif
 };
 

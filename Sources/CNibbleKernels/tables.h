@@ -13,9 +13,10 @@ uint64_t nibble_avx2_limit(nibble_limit limit, uint64_t iterations);
 uint64_t nibble_avx512_limit(nibble_limit limit, uint64_t iterations);
 uint64_t nibble_avx512bf16_limit(nibble_limit limit, uint64_t iterations);
 #elif defined(__aarch64__)
-extern const nibble_kernels nibble_neon_table, nibble_neondot_table;
+extern const nibble_kernels nibble_neon_table, nibble_neondot_table, nibble_neoni8mm_table;
 uint64_t nibble_neon_limit(nibble_limit limit, uint64_t iterations);
 uint64_t nibble_neondot_limit(nibble_limit limit, uint64_t iterations);
+uint64_t nibble_neoni8mm_limit(nibble_limit limit, uint64_t iterations);
 #endif
 
 #endif

@@ -27,6 +27,9 @@ public final class Compute {
     /// The numbers that networks compute in.
     public let precision: Precision
 
+    /// What the inputs of 4-bit layers are quantized to.
+    public let activationBits: ActivationBits
+
     /// Is shown activations as they arise, under names such as `double.0.img`: for comparison with another engine, and
     /// for calibration. The tensor is only lent: its memory is used again afterwards.
     public var observer: ((_ name: String, _ activation: Tensor) -> Void)?
@@ -35,8 +38,10 @@ public final class Compute {
 
     /// - Parameters:
     ///   - precision: the numbers that networks compute in.
+    ///   - activationBits: what the inputs of 4-bit layers are quantized to.
     ///   - pool: the threads; nil: one for each core.
-    public init(precision: Precision, pool: ThreadPool? = nil) {
+    public init(precision: Precision, activationBits: ActivationBits = .int4, pool: ThreadPool? = nil) {
+        self.activationBits = activationBits
         self.precision = precision
         self.pool = pool ?? ThreadPool()
     }

@@ -15,6 +15,7 @@ struct ConvertCommand: AsyncParsableCommand {
 
     enum Form: String, ExpressibleByArgument, CaseIterable {
         case nunchaku
+        case nunchakuLite = "nunchaku-lite"
         case dequantized
     }
 
@@ -24,7 +25,8 @@ struct ConvertCommand: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "nunchaku: the single file that Nunchaku reads. dequantized: an ordinary model in bf16 under diffusers' "
+            "nunchaku: the single file that Nunchaku reads. nunchaku-lite: a folder that diffusers itself reads and runs "
+                + "with Nunchaku's kernels. dequantized: an ordinary model in bf16 under diffusers' "
                 + "names, which computes as the 4-bit model does with activations that are not quantized.",
             valueName: "form"))
     var to: Form
@@ -32,7 +34,7 @@ struct ConvertCommand: AsyncParsableCommand {
     @Option(
         name: .shortAndLong,
         help: ArgumentHelp(
-            "Where it goes: a .safetensors file; for dequantized also a folder, which gets config.json too.",
+            "Where it goes: a .safetensors file; for the others a folder, which gets config.json too, or for dequantized either.",
             valueName: "path"))
     var output: String
 
@@ -44,6 +46,9 @@ struct ConvertCommand: AsyncParsableCommand {
 
     func validate() throws {
         if let threads, threads < 1 { throw ValidationError("--threads: found \(threads); expected at least 1") }
+        if to == .nunchakuLite, output.hasSuffix(".safetensors") {
+            throw ValidationError("--output: found '\(output)'; expected a folder")
+        }
         if to == .nunchaku, !output.hasSuffix(".safetensors") {
             throw ValidationError("--output: found '\(output)'; expected a name that ends in .safetensors")
         }
@@ -62,6 +67,11 @@ struct ConvertCommand: AsyncParsableCommand {
             line.show(fraction, "\(ByteCount(done)) of \(ByteCount(total))\(left)", isMilestone: true)
         }
         switch to {
+        case .nunchakuLite:
+            try checkpoint.writeLite(to: output) { done, total in
+                try Task.checkCancellation()
+                line.show(Double(done) / Double(max(total, 1)), "layer \(done) of \(total)", isMilestone: true)
+            }
         case .nunchaku: try checkpoint.write(to: output, progress: report)
         case .dequantized:
             let pool = threads.map { ThreadPool(threadCount: $0) } ?? ThreadPool()

@@ -30,13 +30,18 @@ import Testing
         defer { try? FileManager.default.removeItem(at: target) }
         let file = target.appending(path: "model.safetensors").path
         let plain = target.appending(path: "plain").path
-        for (input, form, output) in [(model.legacy, "nunchaku", file), (file, "dequantized", plain)] {
+        let lite = target.appending(path: "lite").path
+        let runs = [
+            (model.legacy, "nunchaku", file), (file, "dequantized", plain), (file, "nunchaku-lite", lite),
+        ]
+        for (input, form, output) in runs {
             let arguments = ["convert", input, "--to", form, "--output", output, "--quiet"]
-            var command = try #require(try Nibble.parseAsRoot(arguments) as? ConvertCommand)
+            let command = try #require(try Nibble.parseAsRoot(arguments) as? ConvertCommand)
             try await command.run()
         }
         let quantized = try NunchakuCheckpoint(file)
         #expect(quantized.tensorNames == (try NunchakuCheckpoint(model.legacy).tensorNames))
+        #expect(try Checkpoint.open(lite).tensorNames.contains("single_transformer_blocks.0.proj_out.qweight"))
         #expect(try Checkpoint.open(plain).tensorNames.contains("single_transformer_blocks.0.proj_out.weight"))
     }
 }

@@ -129,4 +129,73 @@ struct Int4ConversionTests {
             #expect(try plain.tensor(name).shape == written.tensor(name).shape, "\(name)")
         }
     }
+
+    /// The layers of the form for diffusers mean what the dequantized model's do, which the goldens vouch for. Keys,
+    /// shapes and the description are those of diffusers' `SVDQW4A4Linear`, `AWQW4A16Linear` and its quantizer.
+    @Test(arguments: GoldenInt4Model.all) func nunchakuLite(_ model: GoldenInt4Model) throws {
+        struct Targets: Decodable {
+            let precision: String
+            let group_size: Int
+            let rank: Int?
+            let targets: [String]
+        }
+        struct Config: Decodable {
+            struct Quantization: Decodable {
+                let quant_method: String
+                let svdq_w4a4, awq_w4a16: Targets
+            }
+            let quantization_config: Quantization
+        }
+        let checkpoint = try NunchakuCheckpoint(model.file)
+        let target = folder.path + "/lite"
+        try checkpoint.writeLite(to: target)
+        let config = try decodeConfiguration(target + "/config.json", as: Config.self).quantization_config
+        #expect(config.quant_method == "nunchaku_lite" && config.svdq_w4a4.group_size == 64)
+        #expect(try decodeConfiguration(target + "/config.json", as: Int4FluxSizes.self) == checkpoint.sizes)
+        let rank = try #require(config.svdq_w4a4.rank)
+        let file = try SafetensorsFile(target + "/diffusion_pytorch_model.safetensors")
+        // It is said to be what it is where the engine's own form is asked for.
+        guard
+            case .wrongFormat(_, let found, _)? =
+                #expect(throws: CheckpointError.self, performing: { try NunchakuCheckpoint(file.location) }),
+            found.contains("Nunchaku Lite")
+        else {
+            Issue.record("no error of a Nunchaku Lite file")
+            return
+        }
+        let plain = DequantizedFluxCheckpoint(checkpoint, dtype: .float32, on: pool)
+        var names: Set<String> = []
+        for layer in config.svdq_w4a4.targets {
+            let weights = try Int4Weights { key throws(CheckpointError) in
+                let keys = [
+                    "smooth": "smooth_factor", "smooth_orig": "smooth_factor", "lora_down": "proj_down",
+                    "lora_up": "proj_up",
+                ]
+                names.insert("\(layer).\(keys[key] ?? key)")
+                return try file.tensor("\(layer).\(keys[key] ?? key)")
+            }
+            #expect(weights.rank == rank && weights.fault() == nil)
+            let found = Tensor(zeros: [weights.outputs, weights.inputs], .float32)
+            weights.writeEffectiveWeight(into: found, on: pool)
+            #expect(found.floats() == (try plain.tensor("\(layer).weight").floats()), "\(layer)")
+            let bias = try plain.tensor("\(layer).bias").floats().map(\.roundedToBFloat16)
+            #expect(weights.bias.floats() == bias, "\(layer)")
+        }
+        for layer in config.awq_w4a16.targets {
+            let weights = try Int4ModulationWeights(splits: 1) { key throws(CheckpointError) in
+                names.insert("\(layer).\(key)")
+                return try file.tensor("\(layer).\(key)")
+            }
+            #expect(try file.tensor("\(layer).wscales").shape == [weights.inputs / 64, weights.outputs])
+            let found = Tensor(zeros: [weights.outputs, weights.inputs], .float32)
+            weights.writeEffectiveWeight(into: found, on: pool)
+            #expect(found.floats() == (try plain.tensor("\(layer).weight").floats()), "\(layer)")
+            let bias = try plain.tensor("\(layer).bias").floats().map(\.roundedToBFloat16)
+            #expect(weights.originalBias() == bias, "\(layer)")
+        }
+        let quantized = config.svdq_w4a4.targets + config.awq_w4a16.targets
+        let rest = plain.tensorNames.subtracting(quantized.flatMap { ["\($0).weight", "\($0).bias"] })
+        #expect(file.tensorNames == names.union(rest))
+        for name in rest { #expect(try file.tensor(name).copiedBytes == plain.tensor(name).copiedBytes) }
+    }
 }

@@ -19,6 +19,9 @@ import Testing
     @Test(.enabled(if: has(NIBBLE_ISA_NEONDOT), "no Arm processor with dot products; see Scripts/test-neon"))
     func neondot() throws { try expectTable(NIBBLE_ISA_NEONDOT, name: "neondot") }
 
+    @Test(.enabled(if: has(NIBBLE_ISA_NEONI8MM), "no Arm processor with matrix products; see Scripts/test-neon"))
+    func neoni8mm() throws { try expectTable(NIBBLE_ISA_NEONI8MM, name: "neoni8mm") }
+
     @Test(.enabled(if: has(NIBBLE_ISA_AVX2), "this processor has no AVX2: its kernels are not tested here"))
     func avx2() throws { try expectTable(NIBBLE_ISA_AVX2, name: "avx2") }
 

@@ -2,9 +2,9 @@
 // unsigned nibbles are signed bytes as they are.
 #if defined(__aarch64__)
 
-#include "neondot.h"
-
 #include <arm_neon.h>
+
+#include "products.h"
 
 #pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)
 

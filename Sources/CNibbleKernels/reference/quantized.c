@@ -141,3 +141,48 @@ void nibble_plain_quantized_row_product(const float *x, const uint8_t *codes,
     y[output] = sum + (bias ? bias[output] : 0);
   }
 }
+
+/// The nearest bf16. Going through f32 would round twice, but not if that is rounded to odd: cut
+/// off, with the last bit set where something was lost.
+static float bf16_of_double(double x) {
+  float nearest = (float)x;
+  if ((double)nearest == x || isnan(x) || isinf(nearest)) return round_to_bf16(nearest);
+  uint32_t bits = nibble_bits_of_float(nearest);
+  if (fabs((double)nearest) > fabs(x)) bits--;
+  return round_to_bf16(nibble_float_of_bits(bits | 1));
+}
+
+/// Groups of one row and output in bf16: each group's sum, its scale and every fused multiply-add
+/// are rounded, in this order. A product of two bf16 numbers and its sum with a third are exact in
+/// f64, or so far apart that only the direction of what is lost counts.
+static float sum_in_bf16(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
+                         size_t row, size_t output) {
+  size_t groups = layer->in / GROUP, tile = output / TILE_OUTPUTS, lane = output % TILE_OUTPUTS;
+  float sum = 0;
+  for (size_t group = 0; group < groups; group++) {
+    size_t index = group * x->rows + row, block = tile * groups + group;
+    int32_t exact = group_sum(x->codes + index * GROUP, x->starts[index],
+                              layer->codes + block * 512 + 4 * lane);
+    float weight_scale = nibble_float_of_bf16(layer->scales[block * TILE_OUTPUTS + lane]);
+    float scale = round_to_bf16(x->scales[index] * weight_scale);
+    sum = bf16_of_double((double)round_to_bf16((float)exact) * scale + sum);
+  }
+  return sum;
+}
+
+void nibble_product_in_bf16(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
+                            bool gelu, uint16_t *y, size_t y_stride) {
+  for (size_t row = 0; row < x->rows; row++) {
+    for (size_t output = 0; output < layer->out; output++) {
+      float sum = sum_in_bf16(layer, x, row, output);
+      if (layer->bias) sum = round_to_bf16(sum + layer->bias[output]);
+      for (size_t r = 0; r < layer->rank; r++) {
+        size_t tile = output / TILE_OUTPUTS, lane = output % TILE_OUTPUTS;
+        uint16_t up = layer->up[(tile * layer->rank + r) * TILE_OUTPUTS + lane];
+        sum += round_to_bf16(x->branch[row * layer->rank + r]) * nibble_float_of_bf16(up);
+      }
+      sum = round_to_bf16(sum);
+      y[row * y_stride + output] = nibble_bf16_of_float(gelu ? gelu_of(sum) : sum);
+    }
+  }
+}

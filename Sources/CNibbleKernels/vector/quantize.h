@@ -50,6 +50,16 @@ INLINE void quantize_group(const floats smoothed[GROUP_VECTORS], nibble_activati
   to->starts[index] = -8 * __builtin_reduce_add(sum);
 }
 
+INLINE void add_to_branch(floats sums[BRANCH_ROWS][BRANCH_VECTORS], size_t rank, float *branch,
+                          int rows, int vectors) {
+  UNROLL for (int row = 0; row < rows; row++) {
+    UNROLL for (int vector = 0; vector < vectors; vector++) {
+      float *target = branch + row * rank + vector * WIDTH;
+      store(target, NIBBLE_F32, 0, load(target, NIBBLE_F32, 0) + sums[row][vector]);
+    }
+  }
+}
+
 /// Adds the products of one group of `rows` rows with `vectors` vectors of ranks.
 INLINE void add_branch(const float (*x)[GROUP], const uint16_t *down, size_t rank, float *branch,
                        int rows, int vectors) {
@@ -64,13 +74,30 @@ INLINE void add_branch(const float (*x)[GROUP], const uint16_t *down, size_t ran
       }
     }
   }
-  UNROLL for (int row = 0; row < rows; row++) {
+  add_to_branch(sums, rank, branch, rows, vectors);
+}
+
+#ifdef MULTIPLY_ADD_PAIRS
+/// The same for rows of bf16, in pairs of inputs as they are.
+INLINE void add_branch_of_pairs(const void *x, size_t x_stride, const uint16_t *down, size_t rank,
+                                float *branch, int rows, int vectors) {
+  floats sums[BRANCH_ROWS][BRANCH_VECTORS] = {};
+  for (size_t i = 0; i < GROUP; i += 2, down += 2 * rank) {
+    uints pairs[BRANCH_VECTORS];
     UNROLL for (int vector = 0; vector < vectors; vector++) {
-      float *target = branch + row * rank + vector * WIDTH;
-      store(target, NIBBLE_F32, 0, load(target, NIBBLE_F32, 0) + sums[row][vector]);
+      pairs[vector] = (uints)load(down + 2 * vector * WIDTH, NIBBLE_F32, 0);
+    }
+    UNROLL for (int row = 0; row < rows; row++) {
+      uint32_t pair;
+      memcpy(&pair, (const uint16_t *)nibble_row(x, NIBBLE_BF16, x_stride, row) + i, sizeof pair);
+      UNROLL for (int vector = 0; vector < vectors; vector++) {
+        sums[row][vector] = MULTIPLY_ADD_PAIRS(sums[row][vector], pair, pairs[vector]);
+      }
     }
   }
+  add_to_branch(sums, rank, branch, rows, vectors);
 }
+#endif
 
 /// One group of up to BRANCH_ROWS rows.
 INLINE void quantize_group_of_rows(const nibble_quantized_layer *layer,
@@ -94,6 +121,18 @@ INLINE void quantize_group_of_rows(const nibble_quantized_layer *layer,
   size_t rank = layer->rank, r = 0;
   const uint16_t *down = layer->down + start * rank;
   float *branch = to->branch + first * rank;
+#ifdef MULTIPLY_ADD_PAIRS
+  if (type == NIBBLE_BF16) {
+    const void *inputs = nibble_row(x, type, start, 1);
+    for (; r + BRANCH_VECTORS * WIDTH <= rank; r += BRANCH_VECTORS * WIDTH) {
+      add_branch_of_pairs(inputs, x_stride, down + 2 * r, rank, branch + r, rows, BRANCH_VECTORS);
+    }
+    for (; r < rank; r += WIDTH) {
+      add_branch_of_pairs(inputs, x_stride, down + 2 * r, rank, branch + r, rows, 1);
+    }
+    return;
+  }
+#endif
   for (; r + BRANCH_VECTORS * WIDTH <= rank; r += BRANCH_VECTORS * WIDTH) {
     add_branch(values, down + 2 * r, rank, branch + r, rows, BRANCH_VECTORS);
   }

@@ -122,16 +122,35 @@ INLINE void finish(const nibble_quantized_layer *layer, const nibble_quantized_r
     }                                                             \
   }
 
+/// Asks for some of the codes that are worked after the groups before `end`: a panel's next groups,
+/// or the next panel's first. All are in the first cache when they are needed, if every tile of
+/// rows asks for its share; beyond the last weights it is a hint without effect.
+INLINE void prefetch_codes(const nibble_quantized_layer *layer, size_t tile, size_t end,
+                           size_t first_line, size_t lines, int tiles) {
+  size_t groups = layer->in / GROUP, tile_bytes = groups * GROUP_BYTES;
+  size_t next_tile = end < groups ? tile : tile + tiles, next_group = end < groups ? end : 0;
+  uintptr_t start = (uintptr_t)layer->codes + next_tile * tile_bytes + next_group * GROUP_BYTES;
+  for (size_t line = first_line; line < first_line + lines; line++) {
+    UNROLL for (int t = 0; t < tiles; t++) {
+      __builtin_prefetch((const void *)(start + t * tile_bytes + line * 64));
+    }
+  }
+}
+
 INLINE void product_of_panel(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
                              size_t first_row, size_t row_count, size_t tile, size_t end, bool gelu,
                              void *y, nibble_float y_type, size_t y_stride, float *sums,
                              int tiles) {
   size_t groups = layer->in / GROUP;
+  // Spread evenly over the tiles of rows.
+  size_t lines = BLOCK_GROUPS * GROUP_BYTES / 64 / (row_count / PRODUCT_ROWS + 1) + 1;
   for (size_t first = 0; first < groups; first += BLOCK_GROUPS) {
     size_t last = first + BLOCK_GROUPS < groups ? first + BLOCK_GROUPS : groups;
+    size_t line = 0;
     EACH_ROWS(first_row, row_count, row, ROWS,
-              add_groups(layer, x, row, tile, first, last, sums + (row - first_row) * PANEL_OUTPUTS,
-                         ROWS, tiles))
+              prefetch_codes(layer, tile, last, line, lines, tiles);
+              line += lines; add_groups(layer, x, row, tile, first, last,
+                                        sums + (row - first_row) * PANEL_OUTPUTS, ROWS, tiles))
   }
   EACH_ROWS(first_row, row_count, row, ROWS,
             FOR_TYPE(y_type, TYPE,

@@ -9,11 +9,11 @@
 #include "row_product.h"
 #include "rows.h"
 
-#define VECTOR_FUNCTIONS                                                                    \
-  .attention_f32 = ATTENTION_F32, .convert = convert, .layer_norm = layer_norm,             \
-  .rms_norm = rms_norm, .rms_norm_rotary = rms_norm_rotary, .gated_add = gated_add,         \
-  .multiply = multiply, .silu = silu, .column_moments = column_moments,                     \
-  .scale_offset = scale_offset, .row_product = row_product, .quantize_rows = quantize_rows, \
+#define VECTOR_FUNCTIONS                                                            \
+  .attention_f32 = ATTENTION_F32, .convert = convert, .layer_norm = layer_norm,     \
+  .rms_norm = rms_norm, .rms_norm_rotary = rms_norm_rotary, .gated_add = gated_add, \
+  .multiply = multiply, .silu = silu, .column_moments = column_moments,             \
+  .scale_offset = scale_offset, .row_product = row_product,                         \
   .quantized_row_product = quantized_row_product
 
 #endif

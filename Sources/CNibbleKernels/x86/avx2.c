@@ -18,6 +18,7 @@ const nibble_kernels nibble_avx2_table = {
     .isa = NIBBLE_ISA_AVX2,
     .name = "avx2",
     .attention_bf16 = ATTENTION_BF16,
+    .quantize_rows = quantize_rows,
     .quantized_product = quantized_product,
     VECTOR_FUNCTIONS,
 };

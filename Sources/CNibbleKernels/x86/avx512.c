@@ -1,4 +1,5 @@
-// AVX-512, and the table of AVX-512 BF16, which differs in the attention of bf16 arrays only.
+// AVX-512, and the table of AVX-512 BF16, which differs in attention and quantization of bf16
+// arrays only.
 #if defined(__x86_64__)
 
 #include "../tables.h"
@@ -20,6 +21,7 @@ const nibble_kernels nibble_avx512_table = {
     .isa = NIBBLE_ISA_AVX512,
     .name = "avx512",
     .attention_bf16 = ATTENTION_BF16,
+    .quantize_rows = quantize_rows,
     .quantized_product = nibble_avx512vnni_quantized_product,
     VECTOR_FUNCTIONS,
 };
@@ -30,6 +32,7 @@ const nibble_kernels nibble_avx512bf16_table = {
     .attention_bf16 = {NIBBLE_AVX512BF16_QUERY_BLOCK, nibble_avx512bf16_attention_packed_bytes,
                        nibble_avx512bf16_attention_scratch_bytes, nibble_avx512bf16_attention_pack,
                        nibble_avx512bf16_attention_run},
+    .quantize_rows = nibble_avx512bf16_quantize_rows,
     .quantized_product = nibble_avx512vnni_quantized_product,
     VECTOR_FUNCTIONS,
 };

@@ -1,5 +1,5 @@
-// Attention of bf16 arrays in VDPBF16PS, which multiplies pairs of bf16 and adds both products to
-// an f32. It takes subnormal numbers for zero.
+// Attention and low-rank down-projection of bf16 arrays in VDPBF16PS, which multiplies pairs of
+// bf16 and adds both products to an f32. It takes subnormal numbers for zero.
 #if defined(__x86_64__)
 
 #include "avx512bf16.h"
@@ -32,6 +32,17 @@ INLINE floats store_weights(float *row, size_t key, floats weights) {
 
 #include "../vector/attention.h"
 
+#define BRANCH_ROWS 6
+#define BRANCH_VECTORS 2
+#define MULTIPLY_ADD_PAIRS accumulate_pairs
+
+INLINE floats accumulate_pairs(floats sum, uint32_t pair, uints pairs) {
+  __m512bh inputs = (__m512bh)_mm512_set1_epi32((int)pair);
+  return (floats)_mm512_dpbf16_ps((__m512)sum, inputs, (__m512bh)pairs);
+}
+
+#include "../vector/quantize.h"
+
 _Static_assert(QUERY_BLOCK == NIBBLE_AVX512BF16_QUERY_BLOCK, "the table must tell the query block");
 
 size_t nibble_avx512bf16_attention_packed_bytes(const nibble_attention_shape *shape) {
@@ -51,6 +62,13 @@ void nibble_avx512bf16_attention_run(const nibble_attention_shape *shape, const 
                                      const void *packed, void *out, size_t first, size_t count,
                                      void *scratch) {
   run(shape, q, packed, out, first, count, scratch, NIBBLE_BF16);
+}
+
+void nibble_avx512bf16_quantize_rows(const nibble_quantized_layer *layer,
+                                     nibble_activation_codes kind, const void *x,
+                                     nibble_float x_type, size_t x_stride,
+                                     const nibble_quantized_rows *to, size_t first, size_t count) {
+  quantize_rows(layer, kind, x, x_type, x_stride, to, first, count);
 }
 
 #pragma clang attribute pop

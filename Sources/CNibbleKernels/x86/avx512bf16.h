@@ -1,4 +1,4 @@
-// Attention with the bf16 products of AVX-512 BF16, for the table of that set.
+// Attention and quantization with the bf16 products of AVX-512 BF16, for the table of that set.
 #ifndef NIBBLE_AVX512BF16_H
 #define NIBBLE_AVX512BF16_H
 
@@ -12,5 +12,9 @@ void nibble_avx512bf16_attention_pack(const nibble_attention_shape *shape, const
 void nibble_avx512bf16_attention_run(const nibble_attention_shape *shape, const void *q,
                                      const void *packed, void *out, size_t first, size_t count,
                                      void *scratch);
+void nibble_avx512bf16_quantize_rows(const nibble_quantized_layer *layer,
+                                     nibble_activation_codes kind, const void *x,
+                                     nibble_float x_type, size_t x_stride,
+                                     const nibble_quantized_rows *to, size_t first, size_t count);
 
 #endif

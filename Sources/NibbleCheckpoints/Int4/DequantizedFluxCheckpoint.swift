@@ -47,50 +47,15 @@ public struct DequantizedFluxCheckpoint: TensorSource {
 
     private static func parts(of source: NunchakuCheckpoint) -> [String: Part] {
         var parts: [String: Part] = [:]
-        for name in source.plainTensors { parts[diffusersName(plain: name)] = .plain(name) }
-        let layers = Dictionary(uniqueKeysWithValues: source.layers.map { ($0.name, $0) })
-        for layer in source.layers {
-            let names = diffusersNames(of: layer)
-            let height = layer.outputs / max(names.count, 1)
-            for (index, name) in names.enumerated() {
-                for quantity in Quantity.allCases {
-                    parts["\(name).\(quantity.rawValue)"] = .layer(
-                        layer, rows: index * height..<(index + 1) * height, quantity)
-                }
-            }
-            guard names.isEmpty, layer.name.hasSuffix(".out_proj") else { continue }
-            let block = layer.name.dropLast("out_proj".count)
-            guard let second = layers[block + "mlp_fc2"] else { continue }
+        for name in source.plainTensors { parts[DiffusersLinear.name(plain: name)] = .plain(name) }
+        for linear in DiffusersLinear.all(of: source) {
             for quantity in Quantity.allCases {
-                parts["\(block)proj_out.\(quantity.rawValue)"] = .sum(layer, second, quantity)
+                parts["\(linear.name).\(quantity.rawValue)"] =
+                    linear.second.map { .sum(linear.first, $0, quantity) }
+                    ?? .layer(linear.first, rows: linear.rows, quantity)
             }
         }
         return parts
-    }
-
-    /// Diffusers' layers that a layer's rows are made of; none for the two halves of a single block's `proj_out`.
-    private static func diffusersNames(of layer: Int4Layer) -> [String] {
-        guard let dot = layer.name.lastIndex(of: "."), case .w4a4 = layer.kind else { return [layer.name] }
-        let (block, part) = (layer.name[...dot], layer.name[layer.name.index(after: dot)...])
-        let isSingle = block.hasPrefix("single_")
-        let names: [String] =
-            switch part {
-            case "qkv_proj": ["attn.to_q", "attn.to_k", "attn.to_v"]
-            case "qkv_proj_context": ["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"]
-            case "out_proj": isSingle ? [] : ["attn.to_out.0"]
-            case "out_proj_context": ["attn.to_add_out"]
-            case "mlp_fc1": [isSingle ? "proj_mlp" : "ff.net.0.proj"]
-            case "mlp_fc2": isSingle ? [] : ["ff.net.2"]
-            case "mlp_context_fc1": ["ff_context.net.0.proj"]
-            case "mlp_context_fc2": ["ff_context.net.2"]
-            default: []
-            }
-        return names.map { block + $0 }
-    }
-
-    /// The norms of heads belong to the attention there.
-    private static func diffusersName(plain name: String) -> String {
-        name.contains("transformer_blocks.") ? name.replacing(".norm_", with: ".attn.norm_") : name
     }
 }
 

@@ -55,32 +55,54 @@ extension DequantizedFluxCheckpoint {
     ///   - progress: called before each tensor with bytes done and bytes in all; may throw to stop, and nothing is left.
     /// - Throws: `CheckpointError`, or what `progress` throws.
     public func write(to path: String, progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }) throws {
+        var declarations: [TensorDeclaration] = []
+        for name in tensorNames { declarations.append(try declaration(name)) }
+        let total = declarations.reduce(0) { $0 + $1.byteCount }
+        try DiffusersFolder(path).write(declarations, config: Data(configuration.utf8)) { writer in
+            var done = 0
+            for declaration in writer.declarations {
+                try progress(done, total)
+                try writer.write(declaration.name, tensor(declaration.name))
+                try release(declaration.name)
+                done += declaration.byteCount
+            }
+            try progress(total, total)
+        }
+    }
+}
+
+/// Where a model for diffusers is written: a file if the path ends in `.safetensors`, or else a folder, made where it is
+/// not there, with `diffusion_pytorch_model.safetensors` and `config.json`.
+struct DiffusersFolder {
+    private let path: String
+
+    init(_ path: String) { self.path = path }
+
+    /// Writes weights and configuration; the latter last, so that a folder with it is complete.
+    ///
+    /// - Parameters:
+    ///   - tensors: what is going to be written.
+    ///   - config: the text of `config.json`; not written beside a file.
+    ///   - body: writes all tensors.
+    /// - Throws: `CheckpointError`, or what the body throws.
+    func write(
+        _ tensors: [TensorDeclaration], config: Data, _ body: (SafetensorsWriter) throws -> Void
+    ) throws {
         let isFile = path.hasSuffix(".safetensors")
-        let file = isFile ? path : path.appendingPath("diffusion_pytorch_model.safetensors")
         if !isFile {
             try accessing(path) {
                 try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
             }
         }
-        var declarations: [TensorDeclaration] = []
-        for name in tensorNames { declarations.append(try declaration(name)) }
-        let total = declarations.reduce(0) { $0 + $1.byteCount }
         // As PyTorch's writers say; some readers ask for it.
-        let writer = try SafetensorsWriter(file, tensors: declarations, metadata: ["format": "pt"])
-        var done = 0
-        for declaration in writer.declarations {
-            try progress(done, total)
-            try writer.write(declaration.name, tensor(declaration.name))
-            try release(declaration.name)
-            done += declaration.byteCount
-        }
-        try progress(total, total)
+        let writer = try SafetensorsWriter(
+            isFile ? path : path.appendingPath("diffusion_pytorch_model.safetensors"), tensors: tensors,
+            metadata: ["format": "pt"])
+        try body(writer)
         try writer.finish()
         guard !isFile else { return }
         let configPath = path.appendingPath("config.json")
-        try accessing(configPath) {
-            try Data(configuration.utf8).write(to: URL(filePath: configPath), options: .atomic)
-        }
+        try accessing(configPath) { try config.write(to: URL(filePath: configPath), options: .atomic) }
     }
 
     private func accessing(_ path: String, _ body: () throws -> Void) throws(CheckpointError) {

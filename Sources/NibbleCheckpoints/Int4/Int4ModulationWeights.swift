@@ -14,7 +14,8 @@ public struct Int4ModulationWeights: Sendable {
     /// `[out]` BF16 or F16, as stored: 1 is added in the vectors that scale, since the engine multiplies by them as they
     /// are. See `originalBias`.
     public var bias: Tensor
-    /// Vectors that the outputs are made of: 3 in a single block, 6 in a double block.
+    /// Vectors that the outputs are made of: 3 in a single block, 6 in a double block; 1 where nothing is interleaved and
+    /// no 1 is added.
     public let splits: Int
 
     /// Weights of known parts; shapes as the properties say.
@@ -22,7 +23,7 @@ public struct Int4ModulationWeights: Sendable {
         let (outputs, inputs) = (codes.shape[0], codes.shape[1])
         let groups: Shape = [outputs, inputs / ModulationLayout.groupSize]
         precondition(codes.dtype == .uint8 && scales.shape == groups && zeros.shape == groups)
-        precondition(bias.shape == [outputs] && splits > 1 && outputs.isMultiple(of: splits))
+        precondition(bias.shape == [outputs] && splits > 0 && outputs.isMultiple(of: splits))
         self.codes = codes
         self.scales = scales
         self.zeros = zeros
@@ -38,6 +39,7 @@ public struct Int4ModulationWeights: Sendable {
     /// The outputs whose stored bias holds a 1 more than the original's: the second vector and the last but one, which
     /// for three vectors are the same.
     public var scaleOutputs: [Range<Int>] {
+        guard splits > 1 else { return [] }
         let width = outputs / splits
         return Set([1, splits - 2]).sorted().map { $0 * width..<($0 + 1) * width }
     }

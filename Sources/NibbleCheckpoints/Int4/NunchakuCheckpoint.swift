@@ -51,6 +51,12 @@ public struct NunchakuCheckpoint: TensorSource {
     }
 
     private static func checkKind(_ files: NunchakuFiles) throws(CheckpointError) {
+        // Fused in every file of the engine.
+        guard !files.tensorNames.contains(where: { $0.hasSuffix(".attn.to_q.qweight") }) else {
+            throw .wrongFormat(
+                path: files.location, found: "a Nunchaku Lite model, which only diffusers' own loader takes",
+                expected: "the file of Nunchaku's engine that it was made from")
+        }
         let kind = CheckpointKind(files, entries: files.entries, metadata: files.metadata)
         switch kind {
         case .svdQuant(.int4, _, _): return

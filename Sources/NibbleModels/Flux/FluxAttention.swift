@@ -6,32 +6,59 @@ struct QKVProjection: Sendable {
     /// The epsilon of FLUX's per-head RMS norm.
     private static let epsilon: Float = 1e-6
 
-    let query, key, value: Linear
+    /// One layer for each of the three, or one for all.
+    let projections: [any LinearLayer]
     let queryNorm, keyNorm: Tensor
 
     /// - Parameters:
-    ///   - weights: a reader of the attention's tensors.
-    ///   - hidden: width of a token.
-    ///   - headDim: width of a head.
-    ///   - names: those of the three projections.
+    ///   - layers: of the block.
+    ///   - config: the sizes.
+    ///   - names: diffusers', of the three projections.
+    ///   - fusedName: Nunchaku's, of the one that they are there.
     ///   - norms: those of the norms of queries and keys.
     /// - Throws: `CheckpointError`, for a tensor that is missing or of another shape.
     init(
-        _ weights: WeightReader, hidden: Int, headDim: Int, names: (String, String, String), norms: (String, String)
+        _ layers: FluxLayers, _ config: FluxConfig, names: [String], or fusedName: String, norms: (String, String)
     ) throws(CheckpointError) {
-        query = try Linear(weights[names.0], input: hidden, output: hidden)
-        key = try Linear(weights[names.1], input: hidden, output: hidden)
-        value = try Linear(weights[names.2], input: hidden, output: hidden)
-        queryNorm = try weights[norms.0].vector("weight", headDim)
-        keyNorm = try weights[norms.1].vector("weight", headDim)
+        projections = try layers.linears(names, or: fusedName, input: config.hidden, output: config.hidden)
+        queryNorm = try layers.headNorm(norms.0, config.headDim)
+        keyNorm = try layers.headNorm(norms.1, config.headDim)
     }
 
-    /// Projects x `[tokens, hidden]` into the rows of q, k and v that are this stream's, normalized and rotated.
-    func callAsFunction(_ x: Tensor, q: Tensor, k: Tensor, v: Tensor, rotary: RotaryAngles, on compute: Compute) {
-        query(x, into: q, on: compute)
-        key(x, into: k, on: compute)
-        value(x, into: v, on: compute)
-        compute.rmsNormRotary(q, gain: queryNorm, epsilon: Self.epsilon, rotary: rotary)
-        compute.rmsNormRotary(k, gain: keyNorm, epsilon: Self.epsilon, rotary: rotary)
+    /// Projects x `[tokens, hidden]` into this stream's rows of `[tokens, 3 · hidden]`: queries, keys, values side by
+    /// side, the first two normalized and rotated.
+    func callAsFunction(_ x: Tensor, into qkv: Tensor, rotary: RotaryAngles, on compute: Compute) {
+        let width = qkv.width / projections.count
+        for (index, project) in projections.enumerated() {
+            project(x, into: qkv.columns(index * width..<(index + 1) * width), on: compute)
+        }
+        let (query, key, _) = Self.parts(qkv)
+        compute.rmsNormRotary(query, gain: queryNorm, epsilon: Self.epsilon, rotary: rotary)
+        compute.rmsNormRotary(key, gain: keyNorm, epsilon: Self.epsilon, rotary: rotary)
+    }
+
+    /// The three blocks of columns.
+    static func parts(_ qkv: Tensor) -> (query: Tensor, key: Tensor, value: Tensor) {
+        let hidden = qkv.width / 3
+        return (
+            qkv.columns(0..<hidden), qkv.columns(hidden..<2 * hidden), qkv.columns(2 * hidden..<3 * hidden)
+        )
+    }
+}
+
+extension Compute {
+    /// Attention of a joint sequence to itself.
+    ///
+    /// - Parameters:
+    ///   - qkv: `[tokens, 3 · hidden]`.
+    ///   - heads: the number of heads.
+    ///   - out: `[tokens, hidden]`, may be a block of columns.
+    ///   - name: for the observer.
+    func selfAttention(_ qkv: Tensor, heads: Int, into out: Tensor, name: String) {
+        let (query, key, value) = QKVProjection.parts(qkv)
+        observe("\(name).q", query)
+        observe("\(name).k", key)
+        observe("\(name).v", value)
+        attention(query, key, value, heads: heads, into: out)
     }
 }

@@ -7,40 +7,43 @@ struct FluxDoubleBlock: Sendable {
     private struct Stream: Sendable {
         let modulation: Modulation
         let qkv: QKVProjection
-        let attentionOutput: Linear
-        let mlpUp, mlpDown: Linear
+        let attentionOutput: any LinearLayer
+        let mlpUp, mlpDown: any LinearLayer
     }
 
     private let image, text: Stream
     private let config: FluxConfig
     let mapped: MappedWeights
 
-    init(_ config: FluxConfig, _ weights: WeightReader) throws(CheckpointError) {
+    init(_ config: FluxConfig, _ layers: FluxLayers) throws(CheckpointError) {
         self.config = config
-        let attention = weights["attn"]
-        let hidden = config.hidden
+        let (hidden, mlp) = (config.hidden, config.mlp)
         image = Stream(
-            modulation: try Self.modulation(weights["norm1"], hidden),
+            modulation: try Self.modulation(layers, "norm1", hidden),
             qkv: try QKVProjection(
-                attention, hidden: hidden, headDim: config.headDim, names: ("to_q", "to_k", "to_v"),
+                layers, config, names: ["attn.to_q", "attn.to_k", "attn.to_v"], or: "qkv_proj",
                 norms: ("norm_q", "norm_k")),
-            attentionOutput: try Linear(attention["to_out", 0], input: hidden, output: hidden),
-            mlpUp: try Linear(weights["ff"]["net", 0]["proj"], input: hidden, output: config.mlp),
-            mlpDown: try Linear(weights["ff"]["net", 2], input: config.mlp, output: hidden))
+            attentionOutput: try layers.linear("attn.to_out.0", or: "out_proj", input: hidden, output: hidden),
+            mlpUp: try layers.linear("ff.net.0.proj", or: "mlp_fc1", input: hidden, output: mlp),
+            mlpDown: try layers.linear("ff.net.2", or: "mlp_fc2", input: mlp, output: hidden))
         text = Stream(
-            modulation: try Self.modulation(weights["norm1_context"], hidden),
+            modulation: try Self.modulation(layers, "norm1_context", hidden),
             qkv: try QKVProjection(
-                attention, hidden: hidden, headDim: config.headDim,
-                names: ("add_q_proj", "add_k_proj", "add_v_proj"), norms: ("norm_added_q", "norm_added_k")),
-            attentionOutput: try Linear(attention["to_add_out"], input: hidden, output: hidden),
-            mlpUp: try Linear(weights["ff_context"]["net", 0]["proj"], input: hidden, output: config.mlp),
-            mlpDown: try Linear(weights["ff_context"]["net", 2], input: config.mlp, output: hidden))
-        mapped = weights.mappedWeights
+                layers, config, names: ["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"],
+                or: "qkv_proj_context", norms: ("norm_added_q", "norm_added_k")),
+            attentionOutput: try layers.linear(
+                "attn.to_add_out", or: "out_proj_context", input: hidden, output: hidden),
+            mlpUp: try layers.linear("ff_context.net.0.proj", or: "mlp_context_fc1", input: hidden, output: mlp),
+            mlpDown: try layers.linear("ff_context.net.2", or: "mlp_context_fc2", input: mlp, output: hidden))
+        mapped = layers.weights.mappedWeights
     }
 
     /// Six chunks: shift, scale, gate of attention, then of the MLP.
-    private static func modulation(_ weights: WeightReader, _ hidden: Int) throws(CheckpointError) -> Modulation {
-        try Modulation(weights, hidden: hidden, chunks: 6, scales: [1, 4])
+    private static func modulation(
+        _ layers: FluxLayers, _ name: String, _ hidden: Int
+    ) throws(CheckpointError) -> Modulation {
+        Modulation(
+            try layers.modulation(name, input: hidden, output: 6 * hidden), hidden: hidden, chunks: 6, scales: [1, 4])
     }
 
     /// Updates the joint residual stream.
@@ -65,20 +68,15 @@ struct FluxDoubleBlock: Sendable {
             let modulations = parts.map { $0.0.modulation(conditioning, on: compute) }
             let attended = workspace.tensor(stream.shape, compute.precision.activation)
             workspace.scope {
-                let q = workspace.tensor(stream.shape, compute.precision.activation)
-                let k = workspace.tensor(stream.shape, compute.precision.activation)
-                let v = workspace.tensor(stream.shape, compute.precision.activation)
+                let qkv = workspace.tensor([stream.rows, 3 * config.hidden], compute.precision.activation)
                 for ((weights, rows, _, norm, _), modulation) in zip(parts, modulations) {
                     workspace.scope {
                         let x = compute.modulatedNorm(stream.rows(rows), scale: modulation[1], shift: modulation[0])
                         compute.observe("\(name).\(norm).x", x)
-                        weights.qkv(
-                            x, q: q.rows(rows), k: k.rows(rows), v: v.rows(rows), rotary: rotary.rows(rows), on: compute
-                        )
+                        weights.qkv(x, into: qkv.rows(rows), rotary: rotary.rows(rows), on: compute)
                     }
                 }
-                for (letter, tensor) in [("q", q), ("k", k), ("v", v)] { compute.observe("\(name).\(letter)", tensor) }
-                compute.attention(q, k, v, heads: config.heads, into: attended)
+                compute.selfAttention(qkv, heads: config.heads, into: attended, name: name)
             }
             for ((weights, rows, part, _, feedForward), modulation) in zip(parts, modulations) {
                 let stream = stream.rows(rows)

@@ -1,17 +1,16 @@
-internal import NibbleCheckpoints
 internal import NibbleTensors
 
 /// Shift, scale and gate vectors from the conditioning vector (adaLN-Zero, Peebles and Xie, arXiv 2212.09748, §3.2;
 /// diffusers' `AdaLayerNormZero`). The scale is stored with the 1 already added, as the factor that it is used as.
 struct Modulation: Sendable {
-    let linear: Linear
+    let linear: any LinearLayer
     let chunks: Int
     /// Which chunks are scales.
     let scales: [Int]
     let hidden: Int
 
-    init(_ weights: WeightReader, hidden: Int, chunks: Int, scales: [Int]) throws(CheckpointError) {
-        linear = try Linear(weights["linear"], input: hidden, output: chunks * hidden)
+    init(_ linear: any LinearLayer, hidden: Int, chunks: Int, scales: [Int]) {
+        self.linear = linear
         self.chunks = chunks
         self.scales = scales
         self.hidden = hidden

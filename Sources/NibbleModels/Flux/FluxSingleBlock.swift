@@ -5,20 +5,24 @@ internal import NibbleTensors
 struct FluxSingleBlock: Sendable {
     private let modulation: Modulation
     private let qkv: QKVProjection
-    private let mlpUp, output: Linear
+    private let mlpUp: any LinearLayer
+    /// Layers and the columns of the joined attention and MLP that each reads; their outputs are added.
+    private let outputs: [(layer: any LinearLayer, columns: Range<Int>)]
     private let config: FluxConfig
     let mapped: MappedWeights
 
-    init(_ config: FluxConfig, _ weights: WeightReader) throws(CheckpointError) {
+    init(_ config: FluxConfig, _ layers: FluxLayers) throws(CheckpointError) {
         self.config = config
-        let hidden = config.hidden
-        modulation = try Modulation(weights["norm"], hidden: hidden, chunks: 3, scales: [1])
+        let (hidden, mlp) = (config.hidden, config.mlp)
+        modulation = Modulation(
+            try layers.modulation("norm", input: hidden, output: 3 * hidden), hidden: hidden, chunks: 3, scales: [1])
         qkv = try QKVProjection(
-            weights["attn"], hidden: hidden, headDim: config.headDim, names: ("to_q", "to_k", "to_v"),
+            layers, config, names: ["attn.to_q", "attn.to_k", "attn.to_v"], or: "qkv_proj",
             norms: ("norm_q", "norm_k"))
-        mlpUp = try Linear(weights["proj_mlp"], input: hidden, output: config.mlp)
-        output = try Linear(weights["proj_out"], input: hidden + config.mlp, output: hidden)
-        mapped = weights.mappedWeights
+        mlpUp = try layers.linear("proj_mlp", or: "mlp_fc1", input: hidden, output: mlp)
+        outputs = try layers.summed(
+            "proj_out", or: ["out_proj", "mlp_fc2"], inputs: [hidden, mlp], output: hidden)
+        mapped = layers.weights.mappedWeights
     }
 
     /// Updates the joint residual stream `[tokens, hidden]` f32; parameters as in `FluxDoubleBlock`.
@@ -37,19 +41,18 @@ struct FluxSingleBlock: Sendable {
             workspace.scope {
                 let x = compute.modulatedNorm(stream, scale: chunks[1], shift: chunks[0])
                 compute.observe("\(name).norm.x", x)
-                let q = workspace.tensor(stream.shape, compute.precision.activation)
-                let k = workspace.tensor(stream.shape, compute.precision.activation)
-                let v = workspace.tensor(stream.shape, compute.precision.activation)
-                qkv(x, q: q, k: k, v: v, rotary: rotary, on: compute)
-                for (letter, tensor) in [("q", q), ("k", k), ("v", v)] { compute.observe("\(name).\(letter)", tensor) }
-                compute.attention(q, k, v, heads: config.heads, into: attended)
+                let qkv = workspace.tensor([stream.rows, 3 * hidden], compute.precision.activation)
+                self.qkv(x, into: qkv, rotary: rotary, on: compute)
+                compute.selfAttention(qkv, heads: config.heads, into: attended, name: name)
                 compute.observe("\(name).attn", attended)
                 mlpUp(x, into: inner, activation: .geluTanh, on: compute)
             }
             let branch = workspace.tensor(stream.shape, compute.precision.activation)
-            output(joined, into: branch, on: compute)
-            compute.observe("\(name).proj_out", branch)
-            compute.add(branch, to: stream, gate: chunks[2])
+            for (layer, columns) in outputs {
+                layer(joined.columns(columns), into: branch, on: compute)
+                compute.observe("\(name).proj_out", branch)
+                compute.add(branch, to: stream, gate: chunks[2])
+            }
             compute.observe("\(name).txt", stream.rows(0..<textTokens))
             compute.observe("\(name).img", stream.rows(textTokens..<stream.rows))
         }

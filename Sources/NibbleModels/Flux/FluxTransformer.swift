@@ -50,26 +50,42 @@ public struct FluxTransformer: Sendable {
     ///   - weights: a reader of tensors with diffusers' names.
     /// - Throws: `CheckpointError`.
     public init(_ config: FluxConfig, weights: WeightReader) throws(CheckpointError) {
+        try self.init(config, FluxLayers(weights))
+    }
+
+    /// Opens a 4-bit transformer: the blocks' layers are read and brought into the kernels' order, in memory of their own.
+    ///
+    /// - Parameters:
+    ///   - config: the configuration.
+    ///   - checkpoint: the layers.
+    /// - Throws: `CheckpointError`.
+    public init(_ config: FluxConfig, quantized checkpoint: NunchakuCheckpoint) throws(CheckpointError) {
+        try self.init(config, FluxLayers(checkpoint))
+    }
+
+    private init(_ config: FluxConfig, _ layers: FluxLayers) throws(CheckpointError) {
         self.config = config
-        self.weights = weights
+        weights = layers.weights
         let hidden = config.hidden
         imageEmbedder = try Linear(weights["x_embedder"], input: config.inChannels, output: hidden)
         textEmbedder = try Linear(weights["context_embedder"], input: config.jointAttentionDim, output: hidden)
         conditioningEmbedding = try ConditioningEmbedding(config, weights["time_text_embed"])
         var doubles: [FluxDoubleBlock] = []
         for index in 0..<config.doubleBlocks {
-            doubles.append(try FluxDoubleBlock(config, weights["transformer_blocks", index]))
+            doubles.append(try FluxDoubleBlock(config, layers["transformer_blocks", index]))
         }
         doubleBlocks = doubles
         var singles: [FluxSingleBlock] = []
         for index in 0..<config.singleBlocks {
-            singles.append(try FluxSingleBlock(config, weights["single_transformer_blocks", index]))
+            singles.append(try FluxSingleBlock(config, layers["single_transformer_blocks", index]))
         }
         singleBlocks = singles
         // Mind the order: diffusers stores scale, shift here, and shift, scale everywhere else.
-        outputModulation = try Modulation(weights["norm_out"], hidden: hidden, chunks: 2, scales: [0])
+        outputModulation = Modulation(
+            try Linear(weights["norm_out"]["linear"], input: hidden, output: 2 * hidden), hidden: hidden, chunks: 2,
+            scales: [0])
         output = try Linear(weights["proj_out"], input: hidden, output: config.outChannels)
-        try weights.checkNothingIsLeftOver()
+        try layers.checkNothingIsLeftOver()
     }
 
     /// The number of blocks.

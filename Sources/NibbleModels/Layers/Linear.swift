@@ -2,7 +2,7 @@ public import NibbleCheckpoints
 public import NibbleTensors
 
 /// y = x Wᵀ + bias with weights as the checkpoint stores them: mapped, of any float type.
-public struct Linear: Sendable {
+public struct Linear: LinearLayer {
     /// `[out, in]`.
     public let weight: Tensor
     /// `[out]` f32.
@@ -21,16 +21,7 @@ public struct Linear: Sendable {
         self.bias = bias ? try weights.vector("bias", output) : nil
     }
 
-    /// Applies the layer.
-    ///
-    /// - Parameters:
-    ///   - x: `[rows, in]`, f32 or bf16.
-    ///   - y: `[rows, out]`, f32 or bf16.
-    ///   - activation: what is done to each output at the end.
-    ///   - compute: what to compute with.
-    public func callAsFunction(
-        _ x: Tensor, into y: Tensor, activation: Activation = .identity, on compute: Compute
-    ) {
+    public func callAsFunction(_ x: Tensor, into y: Tensor, activation: Activation, on compute: Compute) {
         compute.product(x, weight, bias: bias, into: y, activation: activation)
     }
 }

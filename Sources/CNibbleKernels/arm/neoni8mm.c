@@ -1,0 +1,69 @@
+// 4-bit layers with SMMLA: two rows of eight signed bytes times two columns of eight, four sums at
+// once. The unsigned nibbles are signed bytes as they are.
+#if defined(__aarch64__)
+
+#include <arm_neon.h>
+
+#include "products.h"
+
+#pragma clang attribute push(__attribute__((target("i8mm"))), apply_to = function)
+
+// Of 32 registers, 16 hold exact sums, each of two rows and two outputs.
+#define WIDTH 4
+#define PRODUCT_ROWS 4
+#define PRODUCT_TILES 1
+
+#include "../vector/quantized_product.h"
+
+INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t *weights,
+                      size_t tile_bytes, ints sums[PRODUCT_ROWS][PRODUCT_VECTORS], int rows,
+                      int tiles) {
+  (void)tile_bytes, (void)tiles;  // one
+  enum { PAIRS = PRODUCT_ROWS / 2 };
+  const int pairs = (rows + 1) / 2;
+  int32x4_t exact[PAIRS][8] = {};
+  UNROLL for (int step = 0; step < GROUP / 8; step++) {
+    int8x16_t activations[PAIRS];
+    UNROLL for (int pair = 0; pair < pairs; pair++) {
+      // A row without a neighbor is its own.
+      int first = 2 * pair, second = first + 1 < rows ? first + 1 : first;
+      activations[pair] = vcombine_s8(vld1_s8(codes + first * GROUP + step * 8),
+                                      vld1_s8(codes + second * GROUP + step * 8));
+    }
+    UNROLL for (int v = 0; v < 4; v++) {
+      // Inputs 0 ... 3 and 4 ... 7 of an output, brought together.
+      uint8x16_t packed = vld1q_u8(weights + step * 64 + v * 16);
+      int32x4_t low = vreinterpretq_s32_u8(vandq_u8(packed, vdupq_n_u8(15)));
+      int32x4_t high = vreinterpretq_s32_u8(vshrq_n_u8(packed, 4));
+      int8x16_t outputs[2] = {vreinterpretq_s8_s32(vzip1q_s32(low, high)),
+                              vreinterpretq_s8_s32(vzip2q_s32(low, high))};
+      UNROLL for (int pair = 0; pair < pairs; pair++) {
+        UNROLL for (int i = 0; i < 2; i++) {
+          exact[pair][2 * v + i] =
+              vmmlaq_s32(exact[pair][2 * v + i], activations[pair], outputs[i]);
+        }
+      }
+    }
+  }
+  UNROLL for (int row = 0; row < rows; row++) {
+    UNROLL for (int v = 0; v < 4; v++) {
+      int64x2_t first = vreinterpretq_s64_s32(exact[row / 2][2 * v]);
+      int64x2_t second = vreinterpretq_s64_s32(exact[row / 2][2 * v + 1]);
+      int64x2_t sum = row % 2 == 0 ? vzip1q_s64(first, second) : vzip2q_s64(first, second);
+      sums[row][v] = (ints)vaddq_s32(vreinterpretq_s32_s64(sum), vdupq_n_s32(starts[row]));
+    }
+  }
+}
+
+void nibble_neoni8mm_quantized_product(const nibble_quantized_layer *layer,
+                                       const nibble_quantized_rows *x, size_t first_row,
+                                       size_t row_count, size_t first_output, size_t output_count,
+                                       bool gelu, void *y, nibble_float y_type, size_t y_stride,
+                                       void *scratch) {
+  quantized_product(layer, x, first_row, row_count, first_output, output_count, gelu, y, y_type,
+                    y_stride, scratch);
+}
+
+#pragma clang attribute pop
+
+#endif
