@@ -32,7 +32,9 @@ let package = Package(
         .library(name: "NibbleTokenizers", targets: ["NibbleTokenizers"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.6.0")
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.6.0"),
+        // SHA-256 and SHA-1 of what is downloaded.
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.0.0"),
     ],
     targets: [
         // Floor 1: C. Arithmetic, and shims over libraries that Swift cannot call directly.
@@ -46,6 +48,7 @@ let package = Package(
 
         // Floor 3
         room("NibbleCheckpoints", ["NibbleTensors"]),
+        room("NibbleHub", [.product(name: "Crypto", package: "swift-crypto")]),
 
         // Floor 4
         room("NibbleModels", ["NibbleTensors", "NibbleCheckpoints"]),
@@ -59,8 +62,8 @@ let package = Package(
         .executableTarget(
             name: "nibble",
             dependencies: [
-                "NibblePipelines", "NibbleModels", "NibbleCheckpoints", "NibbleImages", "NibbleTokenizers",
-                "NibbleTensors", argumentParser,
+                "NibblePipelines", "NibbleModels", "NibbleCheckpoints", "NibbleHub", "NibbleImages",
+                "NibbleTokenizers", "NibbleTensors", argumentParser,
             ],
             swiftSettings: swiftSettings),
 
@@ -73,6 +76,7 @@ let package = Package(
         tests("NibbleTokenizersTests", ["NibbleTokenizers"], exclude: ["Fixtures"]),
         tests("NibbleImagesTests", ["NibbleImages", "NibbleCheckpoints", "NibbleTensors"]),
         tests("NibbleCheckpointsTests", ["NibbleCheckpoints"]),
+        tests("NibbleHubTests", ["NibbleHub"], exclude: ["Fixtures"]),
         tests("NibbleModelsTests", ["NibbleModels"]),
         tests("NibblePipelinesTests", ["NibblePipelines", "NibbleImages", "NibbleCheckpoints"]),
         tests("CommandLineTests", ["nibble", "NibbleImages"], exclude: ["Snapshots"]),

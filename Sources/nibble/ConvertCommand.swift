@@ -20,7 +20,8 @@ struct ConvertCommand: AsyncParsableCommand {
         case dequantized
     }
 
-    @Argument(help: "The transformer: a .safetensors file or a folder.", completion: .file())
+    @Argument(
+        help: "The transformer: a .safetensors file, a folder, or a name of the Hugging Face Hub.", completion: .file())
     var input: String
 
     @Option(
@@ -56,7 +57,7 @@ struct ConvertCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let checkpoint = try NunchakuCheckpoint(input)
+        let checkpoint = try NunchakuCheckpoint(try await ModelFetcher(isQuiet: quiet).path(of: input))
         var line = ProgressLine(isQuiet: quiet)
         defer { line.clear() }
         let start = ContinuousClock.now

@@ -41,7 +41,8 @@ struct DecodeCommand: AsyncParsableCommand {
         var reporter = GenerationReporter(isQuiet: output.report.quiet, outputs: outputs)
         do {
             try reporter.handle(.stage(.decoding))
-            let picture = try await model.completed(by: denoised.record).open().decode(denoised)
+            let picture = try await model.completed(by: denoised.record).open(isQuiet: output.report.quiet)
+                .decode(denoised)
             try reporter.handle(.picture(picture))
         } catch {
             reporter.abandon()

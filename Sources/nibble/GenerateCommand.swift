@@ -87,7 +87,7 @@ struct GenerateCommand: AsyncParsableCommand {
         let began = ContinuousClock.now
         var reporter = GenerationReporter(isQuiet: output.report.quiet, outputs: outputs)
         do {
-            let pipeline = try model.completed(by: recorded?.record).open()
+            let pipeline = try await model.completed(by: recorded?.record).open(isQuiet: output.report.quiet)
             for try await event in pipeline(request) { try reporter.handle(event) }
             try Task.checkCancellation()
         } catch {

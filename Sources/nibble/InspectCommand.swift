@@ -11,7 +11,9 @@ struct InspectCommand: AsyncParsableCommand {
         usage: "nibble inspect <path> [options]",
         discussion: "With '--verify' the exit status is 65 where anything is wrong.")
 
-    @Argument(help: "A .safetensors file, an index of shards, or a folder.", completion: .file())
+    @Argument(
+        help: "A .safetensors file, an index of shards, a folder, or a name of the Hugging Face Hub.",
+        completion: .file())
     var path: String
 
     @Flag(help: "Print one JSON object instead of a table.")
@@ -31,7 +33,7 @@ struct InspectCommand: AsyncParsableCommand {
     var quiet = false
 
     func run() async throws {
-        let inspection = try Inspection(path)
+        let inspection = try Inspection(try await ModelFetcher(isQuiet: json).path(of: path))
         let findings = verify ? try verified(inspection) : nil
         let int4 = int4Checkpoint(inspection)
         if json {

@@ -18,7 +18,8 @@ struct Nibble: AsyncParsableCommand {
         groupedSubcommands: [
             CommandGroup(name: "Pictures", subcommands: [GenerateCommand.self, DecodeCommand.self]),
             CommandGroup(
-                name: "Models", subcommands: [InspectCommand.self, ConvertCommand.self, TokenizeCommand.self]),
+                name: "Models",
+                subcommands: [PullCommand.self, InspectCommand.self, ConvertCommand.self, TokenizeCommand.self]),
             CommandGroup(name: "This machine", subcommands: [DoctorCommand.self, BenchCommand.self]),
         ])
 }

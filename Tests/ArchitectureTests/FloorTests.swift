@@ -13,6 +13,8 @@ internal import Testing
         "NibbleImages": ["CNibbleSystem", "Foundation"],
         // Floor 3. Bytes and names, not their meaning.
         "NibbleCheckpoints": ["NibbleTensors", "Foundation", "Synchronization"],
+        // Names to local files; what the files mean is not its business.
+        "NibbleHub": ["Foundation", "FoundationNetworking", "Synchronization", "Crypto"],
         // Floor 4. A network sees tensors and where they come from: no logging, no arguments, no tokenizers.
         "NibbleModels": ["NibbleTensors", "NibbleCheckpoints", "Foundation", "Synchronization"],
         // Floor 5. Puts floors 2 to 4 together; the kernels stay behind the tensors.
@@ -22,8 +24,9 @@ internal import Testing
         ],
         // Floor 6. Parses, calls, prints.
         "nibble": [
-            "NibbleTensors", "NibbleTokenizers", "NibbleImages", "NibbleCheckpoints", "NibbleModels", "NibblePipelines",
-            "Foundation", "Synchronization", "Dispatch", "Glibc", "Darwin", "Logging", "ArgumentParser",
+            "NibbleTensors", "NibbleTokenizers", "NibbleImages", "NibbleCheckpoints", "NibbleHub", "NibbleModels",
+            "NibblePipelines", "Foundation", "Synchronization", "Dispatch", "Glibc", "Darwin", "Logging",
+            "ArgumentParser",
         ],
     ]
 

@@ -79,8 +79,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ["bench", "linear", "--runs", "1000000", "--tokens", "64", "--in", "64", "--out", "64"],
-        ["bench", "attention", "--runs", "1000000", "--tokens", "64", "--heads", "1"],
+        ["bench", "linear", "--runs", "1000000", "--tokens", "256", "--in", "256", "--out", "256"],
+        ["bench", "attention", "--runs", "1000000", "--tokens", "256", "--heads", "1"],
     ])
     func `measuring can be cancelled`(_ arguments: [String]) async throws {
         let outcome = try await Tool.nibble(arguments) { process in

@@ -70,6 +70,9 @@ enum Tool {
         _ program: URL, _ arguments: [String], environment: [String: String], in folder: URL?, timeout: Double,
         meanwhile: (Process) async throws -> Void = { _ in }
     ) async throws -> Outcome {
+        // Shells start background jobs with SIGINT ignored, and the program would inherit that: a signal that comes before
+        // it listens would then be lost instead of ending it.
+        signal(SIGINT, SIG_DFL)
         let scratch = try Scratch()
         let (output, error) = (try scratch.stream("output"), try scratch.stream("error"))
         let process = Process()

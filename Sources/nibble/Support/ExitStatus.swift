@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import Foundation
 internal import NibbleCheckpoints
+internal import NibbleHub
 internal import NibbleImages
 internal import NibbleModels
 internal import NibblePipelines
@@ -32,7 +33,7 @@ enum ExitStatus: Int32 {
         case PipelineError.invalidRequest(let parameter, let found, let expected):
             badUsage.leave("--\(parameter): found \(found); expected \(expected)")
         case is CheckpointError, is TokenizerError, is ImageError, is MetadataError, is SchedulerError,
-            is ModelError, is StorageError, is PipelineError, is InputError:
+            is ModelError, is StorageError, is PipelineError, is HubError, is InputError:
             badInput.leave("\(error)")
         default: leaveParser(because: error, of: command)
         }

@@ -10,15 +10,16 @@ extension ActivationBits: ExpressibleByArgument {}
 struct ModelOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "A FLUX.1 model: a folder in diffusers' layout. Default: the model that comes with Nibble, which draws emoji.",
-            valueName: "folder"), completion: .directory)
+            "A FLUX.1 model: a folder in diffusers' layout, or a name of the Hugging Face Hub (OWNER/NAME[@REVISION]). "
+                + "Default: the model that comes with Nibble, which draws emoji.",
+            valueName: "folder or name"), completion: .directory)
     var model: String?
 
     @Option(
         help: ArgumentHelp(
-            "Another transformer for that model: a folder, or a safetensors file with diffusers' or BFL's names, or a "
-                + "4-bit one of Nunchaku (svdq-int4…).",
-            valueName: "path"), completion: .file())
+            "Another transformer for that model: a folder, a safetensors file with diffusers' or BFL's names, a 4-bit one "
+                + "of Nunchaku (svdq-int4…), or a name of the Hub (OWNER/NAME[/FILE][@REVISION]).",
+            valueName: "path or name"), completion: .file())
     var transformer: String?
 
     @Option(help: "Numbers to compute in: bf16 is faster, f32 is the reference. Default: bf16.")
@@ -40,7 +41,7 @@ struct ModelOptions: ParsableArguments {
         if model == nil {
             completed.model = try Self.located(record.model)
             // A transformer belongs to its model: with another one it says nothing.
-            completed.transformer = transformer ?? record.transformer
+            completed.transformer = try transformer ?? record.transformer.map(Self.existing)
             completed.activations = activations ?? record.activations
         }
         return completed
@@ -55,20 +56,40 @@ struct ModelOptions: ParsableArguments {
         throw InputError(recorded, "the picture was made with this model, which is not there; name it with --model")
     }
 
-    /// A pipeline as the options say.
-    func open() throws -> FluxPipeline {
+    /// A recorded transformer: a path and never a name, so that nothing is fetched because a picture says so.
+    private static func existing(_ recorded: String) throws -> String {
+        guard FileManager.default.fileExists(atPath: recorded) else {
+            throw InputError(
+                recorded, "the picture was made with this transformer, which is not there; name it with --transformer")
+        }
+        return recorded
+    }
+
+    /// A pipeline as the options say; models that are named are fetched where they are not there yet.
+    ///
+    /// - Parameter isQuiet: no progress while a model is fetched.
+    /// - Returns: the pipeline, with its model open.
+    /// - Throws: what is wrong with the options or the model.
+    func open(isQuiet: Bool) async throws -> FluxPipeline {
         var options = FluxPipeline.Options()
         options.precision = precision ?? .bf16
         options.threads = machine.threads
         options.memoryLimit = try machine.memoryLimit()
-        options.transformer = transformer
         options.activations = activations ?? .int4
-        guard model != nil || FileManager.default.fileExists(atPath: EmbeddedModel.path) else {
+        let fetcher = ModelFetcher(isQuiet: isQuiet)
+        if let transformer { options.transformer = try await fetcher.path(of: transformer) }
+        if let model {
+            // The weights that --transformer replaces are not fetched.
+            let folder = try await fetcher.path(
+                of: model, withoutWeightsOf: transformer == nil ? [] : ["transformer"])
+            return try FluxPipeline(model: folder, options: options)
+        }
+        guard FileManager.default.fileExists(atPath: EmbeddedModel.path) else {
             throw InputError(
                 EmbeddedModel.path,
                 "the model that comes with Nibble lies neither here nor beside the program; name one with --model")
         }
-        return try FluxPipeline(model: model ?? EmbeddedModel.path, options: options)
+        return try FluxPipeline(model: EmbeddedModel.path, options: options)
     }
 }
 

@@ -28,6 +28,9 @@ struct ProgressLine {
         }
     }
 
+    /// Whether a person sees the line move.
+    var isTerminal: Bool { if case .terminal = style { true } else { false } }
+
     /// Shows a share of the whole and a text beside it.
     ///
     /// - Parameters:
