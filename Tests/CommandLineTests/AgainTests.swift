@@ -50,7 +50,7 @@ import Testing
         let scratch = try Scratch()
         let model = try ModelCopy(in: scratch)
         try model.edit("transformer/diffusion_pytorch_model.safetensors") { tensors in
-            tensors["proj_out.bias"] = try tensors["proj_out.bias"].map { Tensor(zeros: $0.shape, $0.dtype) }
+            tensors["proj_out.bias"] = tensors["proj_out.bias"].map { Tensor(zeros: $0.shape, $0.dtype) }
         }
         let transformer = model.path("transformer")
         let first = try await Tool.nibble(

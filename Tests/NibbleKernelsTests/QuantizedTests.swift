@@ -190,7 +190,7 @@ import Testing
                 case 1: values[row * columns + column] = 0
                 case 2: values[row * columns + column] = column % 64 == 63 ? -3e4 : 1e-3
                 case 3: values[row * columns + column] = column % 2 == 0 ? 1 : -1
-                case 4: values[row * columns + column] *= 1e-40
+                case 4: values[row * columns + column] *= 0x1p-133
                 case 5: values[row * columns + column] *= 1e-30
                 default: break
                 }

@@ -4,7 +4,13 @@ internal import NibbleTensors
 /// A block with separate weights for text and image, joined in attention (diffusers' `FluxTransformerBlock`).
 struct FluxDoubleBlock: Sendable {
     /// The weights of one of the two streams.
-    private struct Stream: Sendable {
+    fileprivate struct Stream: Sendable {
+        /// What the observer knows its activations by.
+        struct Names: Sendable {
+            let part, norm, feedForward: String
+        }
+
+        let names: Names
         let modulation: Modulation
         let qkv: QKVProjection
         let attentionOutput: any LinearLayer
@@ -19,6 +25,7 @@ struct FluxDoubleBlock: Sendable {
         self.config = config
         let (hidden, mlp) = (config.hidden, config.mlp)
         image = Stream(
+            names: Stream.Names(part: "img", norm: "norm1", feedForward: "ff"),
             modulation: try Self.modulation(layers, "norm1", hidden),
             qkv: try QKVProjection(
                 layers, config, names: ["attn.to_q", "attn.to_k", "attn.to_v"], or: "qkv_proj",
@@ -27,6 +34,7 @@ struct FluxDoubleBlock: Sendable {
             mlpUp: try layers.linear("ff.net.0.proj", or: "mlp_fc1", input: hidden, output: mlp),
             mlpDown: try layers.linear("ff.net.2", or: "mlp_fc2", input: mlp, output: hidden))
         text = Stream(
+            names: Stream.Names(part: "txt", norm: "norm1_context", feedForward: "ff_context"),
             modulation: try Self.modulation(layers, "norm1_context", hidden),
             qkv: try QKVProjection(
                 layers, config, names: ["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"],
@@ -60,40 +68,48 @@ struct FluxDoubleBlock: Sendable {
         on compute: Compute
     ) {
         let workspace = compute.workspace
-        let parts = [
-            (text, 0..<textTokens, "txt", "norm1_context", "ff_context"),
-            (image, textTokens..<stream.rows, "img", "norm1", "ff"),
-        ]
+        let parts = [(text, 0..<textTokens), (image, textTokens..<stream.rows)]
         workspace.scope {
             let modulations = parts.map { $0.0.modulation(conditioning, on: compute) }
             let attended = workspace.tensor(stream.shape, compute.precision.activation)
             workspace.scope {
                 let qkv = workspace.tensor([stream.rows, 3 * config.hidden], compute.precision.activation)
-                for ((weights, rows, _, norm, _), modulation) in zip(parts, modulations) {
+                for ((part, rows), modulation) in zip(parts, modulations) {
                     workspace.scope {
                         let x = compute.modulatedNorm(stream.rows(rows), scale: modulation[1], shift: modulation[0])
-                        compute.observe("\(name).\(norm).x", x)
-                        weights.qkv(x, into: qkv.rows(rows), rotary: rotary.rows(rows), on: compute)
+                        compute.observe("\(name).\(part.names.norm).x", x)
+                        part.qkv(x, into: qkv.rows(rows), rotary: rotary.rows(rows), on: compute)
                     }
                 }
                 compute.selfAttention(qkv, heads: config.heads, into: attended, name: name)
             }
-            for ((weights, rows, part, _, feedForward), modulation) in zip(parts, modulations) {
-                let stream = stream.rows(rows)
-                workspace.scope {
-                    let branch = workspace.tensor(stream.shape, compute.precision.activation)
-                    weights.attentionOutput(attended.rows(rows), into: branch, on: compute)
-                    compute.observe("\(name).attn.\(part)", branch)
-                    compute.add(branch, to: stream, gate: modulation[2])
-                    let x = compute.modulatedNorm(stream, scale: modulation[4], shift: modulation[3])
-                    let inner = workspace.tensor([rows.count, config.mlp], compute.precision.activation)
-                    weights.mlpUp(x, into: inner, activation: .geluTanh, on: compute)
-                    weights.mlpDown(inner, into: branch, on: compute)
-                    compute.observe("\(name).\(feedForward)", branch)
-                    compute.add(branch, to: stream, gate: modulation[5])
-                }
-                compute.observe("\(name).\(part)", stream)
+            for ((part, rows), modulation) in zip(parts, modulations) {
+                part.update(
+                    stream.rows(rows), attended: attended.rows(rows), mlp: config.mlp, modulation, name: name,
+                    on: compute)
             }
         }
+    }
+}
+
+extension FluxDoubleBlock.Stream {
+    /// Adds what this stream makes of attention, and then its MLP, to its rows of the residual stream.
+    fileprivate func update(
+        _ stream: Tensor, attended: Tensor, mlp: Int, _ modulation: [Tensor], name: String, on compute: Compute
+    ) {
+        let workspace = compute.workspace
+        workspace.scope {
+            let branch = workspace.tensor(stream.shape, compute.precision.activation)
+            attentionOutput(attended, into: branch, on: compute)
+            compute.observe("\(name).attn.\(names.part)", branch)
+            compute.add(branch, to: stream, gate: modulation[2])
+            let x = compute.modulatedNorm(stream, scale: modulation[4], shift: modulation[3])
+            let inner = workspace.tensor([stream.rows, mlp], compute.precision.activation)
+            mlpUp(x, into: inner, activation: .geluTanh, on: compute)
+            mlpDown(inner, into: branch, on: compute)
+            compute.observe("\(name).\(names.feedForward)", branch)
+            compute.add(branch, to: stream, gate: modulation[5])
+        }
+        compute.observe("\(name).\(names.part)", stream)
     }
 }
