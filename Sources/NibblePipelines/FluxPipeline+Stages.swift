@@ -140,23 +140,37 @@ extension FluxPipeline {
         return Tensor(noise, shape: shape)
     }
 
-    /// Decodes `[latentChannels, height, width]` f32.
-    func decodePicture(_ latents: Tensor) throws -> Bitmap {
-        compute.workspace.release()
-        defer { compute.workspace.release() }
+    /// The autoencoder, how much its activations may take, and what it takes with its weights.
+    struct DecodingPlan {
+        let autoencoder: AutoencoderKL
+        let memory: AutoencoderMemory
+        let byteCount: Int
+    }
+
+    /// Opens the autoencoder; throws where a picture of that size cannot be decoded in the memory that there is.
+    func openDecoder(latentHeight: Int, latentWidth: Int) throws -> DecodingPlan {
         let autoencoder = try AutoencoderKL(autoencoderConfig, weights: WeightReader(folder.weights(.vae)))
         // Mapped, packed for oneDNN, and in f32 twice as large as the bf16 of the file.
         let weights = 3 * autoencoder.weights.mappedWeights.byteCount
         let size = AutoencoderMemory.automatic(limit: memory.activations(beside: weights))
-        let bytes = autoencoder.decodingMemory(
-            latentHeight: latents.shape[1], latentWidth: latents.shape[2], memory: size, on: compute)
-        try memory.check(bytes, of: "decoding")
+        let activations = autoencoder.decodingMemory(
+            latentHeight: latentHeight, latentWidth: latentWidth, memory: size, on: compute)
+        try memory.check(activations, of: "decoding")
+        return DecodingPlan(autoencoder: autoencoder, memory: size, byteCount: weights + activations)
+    }
+
+    /// Decodes `[latentChannels, height, width]` f32.
+    func decodePicture(_ latents: Tensor) throws -> Bitmap {
+        compute.workspace.release()
+        defer { compute.workspace.release() }
+        let plan = try openDecoder(latentHeight: latents.shape[1], latentWidth: latents.shape[2])
         // Where both do not fit, the transformer's weights go; the next picture's first step reads them again.
         let transformerWeights = transformer.weights.mappedWeights
-        if memory.residency(weights: transformerWeights, activations: weights + bytes) == .stream {
+        if memory.residency(weights: transformerWeights, activations: plan.byteCount) == .stream {
             transformerWeights.release()
         }
-        let picture = try autoencoder.decode(autoencoder.unscaled(latents), memory: size, on: compute) {
+        let autoencoder = plan.autoencoder
+        let picture = try autoencoder.decode(autoencoder.unscaled(latents), memory: plan.memory, on: compute) {
             try Task.checkCancellation()
         }
         try check(picture, of: "the autoencoder", autoencoder.weights)

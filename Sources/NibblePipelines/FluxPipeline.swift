@@ -174,6 +174,8 @@ public actor FluxPipeline {
         let text = try encode(resolved)
         // 2. Places of the tokens and the noise schedule are the same for all pictures.
         let plan = try DenoisingPlan(resolved, self)
+        // Nobody should wait for latents that cannot become a picture.
+        _ = try openDecoder(latentHeight: plan.latentHeight, latentWidth: plan.latentWidth)
         let clock = ContinuousClock()
         emit(.stage(.denoising))
         var denoising = Duration.zero

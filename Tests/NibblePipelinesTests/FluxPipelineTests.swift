@@ -135,7 +135,7 @@ import Testing
         await #expect {
             _ = try await pipeline.pictures(FluxRequest(prompt: "x", steps: 1, width: 4096, height: 4096))
         } throws: { error in
-            guard case PipelineError.tooLarge("denoising", _, let limit)? = error as? PipelineError else {
+            guard case PipelineError.tooLarge(_, _, let limit)? = error as? PipelineError else {
                 return false
             }
             return limit == 1 << 20
