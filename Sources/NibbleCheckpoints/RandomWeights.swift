@@ -28,11 +28,9 @@ public struct RandomWeights: TensorSource {
         let tensor = Tensor(zeros: shape, dtype)
         let isGain = shape.rank == 1 && name.hasSuffix("weight")
         let scale = isGain ? 0 : 1 / Float(max(tensor.width, 1)).squareRoot()
-        fill(
-            tensor, offset: isGain ? 1 : 0, scale: scale,
-            seed: name.utf8.reduce(0xcbf2_9ce4_8422_2325) { hash, byte in
-                (hash ^ UInt64(byte)) &* 0x100_0000_01b3  // FNV-1a
-            })
+        var hash = FowlerNollVo()
+        hash.add(name.utf8)
+        fill(tensor, offset: isGain ? 1 : 0, scale: scale, seed: hash.value)
         return tensor
     }
 

@@ -67,18 +67,19 @@ public struct WeightReader: Sendable {
     /// A few letters that tell this checkpoint from another of the same shapes: a hash (FNV-1a) of all names, types and
     /// shapes, and of some bytes of a few tensors.
     public var fingerprint: String {
-        let tensors = source.tensorNames.sorted().compactMap { name in (try? source.tensor(name)).map { (name, $0) } }
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        func add(_ bytes: some Sequence<UInt8>) {
-            for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        // A tensor that was read already is not asked for again: a source may have had to copy it.
+        let known = requests.tensors.withLock { $0 }
+        let tensors = source.tensorNames.sorted().compactMap { name in
+            (known[name] ?? (try? source.tensor(name))).map { (name, $0) }
         }
-        for (name, tensor) in tensors { add("\(name) \(tensor.dtype.rawValue) \(tensor.shape)".utf8) }
+        var hash = FowlerNollVo()
+        for (name, tensor) in tensors { hash.add("\(name) \(tensor.dtype.rawValue) \(tensor.shape)".utf8) }
         // Each touches a page of the file: 32 of them cost less than a second on any disk.
         for index in stride(from: 0, to: tensors.count, by: max(tensors.count / 32, 1)) where index < tensors.count {
             let tensor = tensors[index].1
-            add(tensor.rows(0..<min(1, tensor.rows)).bytes.prefix(256))
+            hash.add(tensor.rows(0..<min(1, tensor.rows)).bytes.prefix(256))
         }
-        let digits = String(hash, radix: 16)
+        let digits = String(hash.value, radix: 16)
         return String(repeating: "0", count: 16 - digits.count) + digits
     }
 

@@ -20,25 +20,8 @@ INLINE floats store_weights(float *row, size_t key, floats weights) {
 
 #include "attention.h"
 
-static void pack_f32(const nibble_attention_shape *shape, const void *k, const void *v,
-                     void *packed) {
-  pack(shape, k, v, packed, NIBBLE_F32);
-}
-
-static void pack_bf16(const nibble_attention_shape *shape, const void *k, const void *v,
-                      void *packed) {
-  pack(shape, k, v, packed, NIBBLE_BF16);
-}
-
-static void run_f32(const nibble_attention_shape *shape, const void *q, const void *packed,
-                    void *out, size_t first, size_t count, void *scratch) {
-  run(shape, q, packed, out, first, count, scratch, NIBBLE_F32);
-}
-
-static void run_bf16(const nibble_attention_shape *shape, const void *q, const void *packed,
-                     void *out, size_t first, size_t count, void *scratch) {
-  run(shape, q, packed, out, first, count, scratch, NIBBLE_BF16);
-}
+// After `pack` and `run` are there.
+#include "../attention_types.h"
 
 #define ATTENTION_F32 \
   { QUERY_BLOCK, packed_bytes, scratch_bytes, pack_f32, run_f32 }
