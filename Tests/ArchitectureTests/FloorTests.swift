@@ -17,7 +17,12 @@ internal import Testing
         "NibbleHub": ["Foundation", "FoundationNetworking", "Synchronization", "Crypto"],
         // Floor 4. A network sees tensors and where they come from: no logging, no arguments, no tokenizers.
         "NibbleModels": ["NibbleTensors", "NibbleCheckpoints", "Foundation", "Synchronization"],
-        // Floor 5. Puts floors 2 to 4 together; the kernels stay behind the tensors.
+        // Floor 5. Watches a model run and makes its layers smaller; prompts, schedulers and pictures are the pipeline's.
+        "NibbleQuantizer": [
+            "NibbleTensors", "NibbleTokenizers", "NibbleCheckpoints", "NibbleModels", "CNibbleSystem", "Foundation",
+            "Synchronization",
+        ],
+        // Puts floors 2 to 4 together; the kernels stay behind the tensors.
         "NibblePipelines": [
             "NibbleTensors", "NibbleTokenizers", "NibbleImages", "NibbleCheckpoints", "NibbleModels", "Foundation",
             "Synchronization", "Logging",
@@ -25,7 +30,8 @@ internal import Testing
         // Floor 6. Parses, calls, prints.
         "nibble": [
             "NibbleTensors", "NibbleTokenizers", "NibbleImages", "NibbleCheckpoints", "NibbleHub", "NibbleModels",
-            "NibblePipelines", "Foundation", "Synchronization", "Dispatch", "Glibc", "Darwin", "Logging",
+            "NibbleQuantizer", "NibblePipelines", "Foundation", "Synchronization", "Dispatch", "Glibc", "Darwin",
+            "Logging",
             "ArgumentParser",
         ],
     ]
