@@ -35,6 +35,8 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.6.0"),
         // SHA-256 and SHA-1 of what is downloaded.
         .package(url: "https://github.com/apple/swift-crypto", from: "4.0.0"),
+        // Recipes of the quantizer.
+        .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
     ],
     targets: [
         // Floor 1: C. Arithmetic, and shims over libraries that Swift cannot call directly.
@@ -63,8 +65,8 @@ let package = Package(
         .executableTarget(
             name: "nibble",
             dependencies: [
-                "NibblePipelines", "NibbleModels", "NibbleCheckpoints", "NibbleHub", "NibbleImages",
-                "NibbleTokenizers", "NibbleTensors", argumentParser,
+                "NibblePipelines", "NibbleQuantizer", "NibbleModels", "NibbleCheckpoints", "NibbleHub", "NibbleImages",
+                "NibbleTokenizers", "NibbleTensors", argumentParser, "Yams",
             ],
             swiftSettings: swiftSettings),
 

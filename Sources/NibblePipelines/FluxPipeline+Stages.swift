@@ -129,7 +129,7 @@ extension FluxPipeline {
     }
 
     /// The noise that a picture begins with, `[latentChannels, height, width]` f32.
-    private func firstNoise(_ plan: DenoisingPlan, picture: Int) -> Tensor {
+    func firstNoise(_ plan: DenoisingPlan, picture: Int) -> Tensor {
         let request = plan.resolved.request
         if let latents = request.latents { return latents }
         let shape: Shape = [autoencoderConfig.latentChannels, plan.latentHeight, plan.latentWidth]
@@ -179,7 +179,7 @@ extension FluxPipeline {
     }
 
     /// Throws where a result is not finite: because of a weight that is not, or without such a reason.
-    private func check(_ result: Tensor, of stage: String, _ weights: WeightReader) throws {
+    func check(_ result: Tensor, of stage: String, _ weights: WeightReader) throws {
         guard !compute.isFinite(result) else { return }
         try weights.checkFinite()
         throw PipelineError.notFinite(stage: stage)

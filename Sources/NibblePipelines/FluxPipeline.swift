@@ -82,39 +82,12 @@ public actor FluxPipeline {
 
     /// The folder's transformer, or the one that takes its place.
     private static func openTransformer(_ replacement: String?, in folder: ModelFolder) throws -> FluxTransformer {
-        guard let replacement else {
-            let config = try folder.config(.transformer, as: FluxConfig.self)
-            return try FluxTransformer(config, weights: WeightReader(folder.weights(.transformer)))
-        }
-        if NunchakuCheckpoint.isOne(replacement) {
+        if let replacement, NunchakuCheckpoint.isOne(replacement) {
             let checkpoint = try NunchakuCheckpoint(replacement)
             return try FluxTransformer(checkpoint.config(as: FluxConfig.self), quantized: checkpoint)
         }
-        let (config, source) = try openPlain(replacement, in: folder)
-        return try FluxTransformer(config, weights: WeightReader(source))
-    }
-
-    /// A transformer of 16- or 32-bit weights.
-    private static func openPlain(
-        _ replacement: String, in folder: ModelFolder
-    ) throws -> (FluxConfig, any TensorSource) {
-        let source = try Checkpoint.open(replacement)
-        let config = replacement + "/config.json"
-        if FileManager.default.fileExists(atPath: config) {
-            return (try decodeConfiguration(config, as: FluxConfig.self), source)
-        }
-        // A single file has no configuration. Its shapes tell all but the axes of the rotary embedding: those are the
-        // folder's where its heads are as wide, or FLUX.1's.
-        let dimensions = try FluxDimensions(of: source)
-        let known = [try? folder.config(.transformer, as: FluxConfig.self), FluxConfig()].compactMap { $0 }
-        guard let axes = known.first(where: { $0.headDim == dimensions.headDim })?.axesDimsRope else {
-            throw PipelineError.inconsistentModel(
-                path: replacement,
-                reason:
-                    "its heads are \(dimensions.headDim) wide, which no configuration at hand knows the rotary axes "
-                    + "of; put it into a folder with the config.json that it was trained with")
-        }
-        return (FluxConfig(dimensions, axes: axes), source)
+        let plain = try PlainTransformer(of: folder, replacement: replacement)
+        return try FluxTransformer(plain.config, weights: WeightReader(plain.source))
     }
 
     /// Makes pictures.
@@ -195,7 +168,7 @@ public actor FluxPipeline {
         }
     }
 
-    private var defaults: ResolvedRequest.Defaults {
+    var defaults: ResolvedRequest.Defaults {
         ResolvedRequest.Defaults(
             side: autoencoderConfig.sampleSize, latentChannels: autoencoderConfig.latentChannels,
             latentScale: autoencoderConfig.scale, textLength: t5Tokenizer.modelMaxLength,

@@ -19,7 +19,10 @@ struct Nibble: AsyncParsableCommand {
             CommandGroup(name: "Pictures", subcommands: [GenerateCommand.self, DecodeCommand.self]),
             CommandGroup(
                 name: "Models",
-                subcommands: [PullCommand.self, InspectCommand.self, ConvertCommand.self, TokenizeCommand.self]),
+                subcommands: [
+                    PullCommand.self, QuantizeCommand.self, InspectCommand.self, ConvertCommand.self,
+                    TokenizeCommand.self,
+                ]),
             CommandGroup(name: "This machine", subcommands: [DoctorCommand.self, BenchCommand.self]),
         ])
 }

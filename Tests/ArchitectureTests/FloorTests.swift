@@ -32,7 +32,7 @@ internal import Testing
             "NibbleTensors", "NibbleTokenizers", "NibbleImages", "NibbleCheckpoints", "NibbleHub", "NibbleModels",
             "NibbleQuantizer", "NibblePipelines", "Foundation", "Synchronization", "Dispatch", "Glibc", "Darwin",
             "Logging",
-            "ArgumentParser",
+            "ArgumentParser", "Yams",
         ],
     ]
 

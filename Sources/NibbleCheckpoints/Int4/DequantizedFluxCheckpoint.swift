@@ -48,7 +48,7 @@ public struct DequantizedFluxCheckpoint: TensorSource {
     private static func parts(of source: NunchakuCheckpoint) -> [String: Part] {
         var parts: [String: Part] = [:]
         for name in source.plainTensors { parts[DiffusersLinear.name(plain: name)] = .plain(name) }
-        for linear in DiffusersLinear.all(of: source) {
+        for linear in DiffusersLinear.all(of: source.layers) {
             for quantity in Quantity.allCases {
                 parts["\(linear.name).\(quantity.rawValue)"] =
                     linear.second.map { .sum(linear.first, $0, quantity) }

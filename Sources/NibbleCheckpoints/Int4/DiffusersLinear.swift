@@ -1,24 +1,24 @@
 /// A linear layer of diffusers' FLUX.1 and where a Nunchaku checkpoint has it: some outputs of a layer (q, k and v are
 /// fused there), or two layers whose outputs are added (a single block's output is split there by its inputs).
-struct DiffusersLinear: Sendable {
+public struct DiffusersLinear: Sendable {
     /// Diffusers' name.
-    let name: String
+    public let name: String
     /// Nunchaku's layer; where there are two, that of the first inputs.
-    let first: Int4Layer
+    public let first: Int4Layer
     /// Its outputs.
-    let rows: Range<Int>
+    public let rows: Range<Int>
     /// The layer of the other inputs.
-    let second: Int4Layer?
+    public let second: Int4Layer?
 
     /// Output channels.
-    var outputs: Int { rows.count }
+    public var outputs: Int { rows.count }
     /// Input channels.
-    var inputs: Int { first.inputs + (second?.inputs ?? 0) }
+    public var inputs: Int { first.inputs + (second?.inputs ?? 0) }
 
-    /// All quantized layers of a checkpoint.
-    static func all(of source: NunchakuCheckpoint) -> [DiffusersLinear] {
-        let layers = Dictionary(uniqueKeysWithValues: source.layers.map { ($0.name, $0) })
-        return source.layers.flatMap { layer -> [DiffusersLinear] in
+    /// What the quantized layers of a model are in diffusers.
+    public static func all(of list: [Int4Layer]) -> [DiffusersLinear] {
+        let layers = Dictionary(uniqueKeysWithValues: list.map { ($0.name, $0) })
+        return list.flatMap { layer -> [DiffusersLinear] in
             let names = names(of: layer)
             let height = layer.outputs / max(names.count, 1)
             if names.isEmpty, layer.name.hasSuffix(".out_proj") {
@@ -57,7 +57,7 @@ struct DiffusersLinear: Sendable {
     }
 
     /// Diffusers' name of a tensor that is not quantized: the norms of heads belong to the attention there.
-    static func name(plain name: String) -> String {
+    public static func name(plain name: String) -> String {
         name.contains("transformer_blocks.") ? name.replacing(".norm_", with: ".attn.norm_") : name
     }
 }

@@ -1,4 +1,4 @@
-internal import NibbleTensors
+public import NibbleTensors
 
 /// A layer with 4-bit weights, as a Nunchaku checkpoint of a FLUX.1 has it.
 public struct Int4Layer: Sendable, Hashable {
@@ -51,11 +51,28 @@ public struct Int4Layer: Sendable, Hashable {
 }
 
 /// Every tensor of a FLUX.1 in Nunchaku's format.
-struct Int4FluxSchema {
+public struct Int4FluxSchema: Sendable {
     /// The layers with 4-bit weights, block by block.
-    let layers: [Int4Layer]
+    public let layers: [Int4Layer]
     /// The tensors that are not quantized, with their shapes.
-    let plain: [(name: String, shape: Shape)]
+    public let plain: [(name: String, shape: Shape)]
+
+    /// The list for a model.
+    ///
+    /// - Parameters:
+    ///   - configuration: the text of diffusers' `config.json`.
+    ///   - path: where it comes from, for errors.
+    /// - Throws: `CheckpointError.wrongConfiguration`, for another model's and for widths that Nunchaku's layers cannot
+    ///   have.
+    public init(configuration: String, path: String) throws(CheckpointError) {
+        let sizes = try NunchakuMetadata.sizes(configuration, path: path)
+        guard sizes.hidden.isMultiple(of: NunchakuLayout.tileRows) else {
+            throw .wrongConfiguration(
+                path: path, key: "num_attention_heads", found: "\(sizes.heads) heads of \(sizes.headDim)",
+                expected: "a multiple of \(NunchakuLayout.tileRows) channels: Nunchaku's layers have no others")
+        }
+        self.init(sizes)
+    }
 
     /// The list for a model's sizes.
     init(_ sizes: Int4FluxSizes) {

@@ -89,6 +89,16 @@ public struct NunchakuCheckpoint: TensorSource {
         return false
     }
 
+    /// The strings of a new single file's `__metadata__`.
+    ///
+    /// - Parameters:
+    ///   - configuration: the text of the transformer's `config.json`.
+    ///   - rank: of all low-rank pairs.
+    /// - Returns: what Nunchaku's `merge_safetensors` would write.
+    public static func metadata(configuration: String, rank: Int) -> [String: String] {
+        NunchakuMetadata.strings(config: configuration, comfyConfig: "", rank: rank)
+    }
+
     /// The transformer's configuration, as the metadata has it.
     ///
     /// - Parameter type: what to decode; keys that it does not name are ignored.

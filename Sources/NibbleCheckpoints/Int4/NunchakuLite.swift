@@ -19,7 +19,7 @@ struct NunchakuLite {
     /// - Parameter source: a checkpoint in bfloat16.
     init(_ source: NunchakuCheckpoint) {
         self.source = source
-        linears = DiffusersLinear.all(of: source)
+        linears = DiffusersLinear.all(of: source.layers)
         rank = linears.map { Self.rank(of: $0, in: source) }.max() ?? 0
     }
 

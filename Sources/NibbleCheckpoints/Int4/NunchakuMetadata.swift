@@ -51,17 +51,23 @@ struct NunchakuMetadata {
         let config = try Self.text(path, neededBy: folder)
         sizes = try Self.sizes(config, path: path)
         let comfyPath = folder.appendingPath("comfy_config.json")
-        let numbers = #"{"dtype": "int4", "scale_dtype": null, "group_size": 64}"#
-        strings = [
-            "model_class": Self.modelClass, "config": config,
-            "comfy_config": comfyPath.isExistingFile ? try Self.text(comfyPath, neededBy: folder) : "",
-            "quantization_config":
-                #"{"method": "svdquant", "weight": \#(numbers), "activation": \#(numbers), "rank": \#(rank)}"#,
-        ]
+        strings = Self.strings(
+            config: config, comfyConfig: comfyPath.isExistingFile ? try Self.text(comfyPath, neededBy: folder) : "",
+            rank: rank)
         self.rank = nil
     }
 
-    private static func sizes(_ config: String, path: String) throws(CheckpointError) -> Int4FluxSizes {
+    /// The strings of a single file.
+    static func strings(config: String, comfyConfig: String, rank: Int) -> [String: String] {
+        let numbers = #"{"dtype": "int4", "scale_dtype": null, "group_size": 64}"#
+        return [
+            "model_class": Self.modelClass, "config": config, "comfy_config": comfyConfig,
+            "quantization_config":
+                #"{"method": "svdquant", "weight": \#(numbers), "activation": \#(numbers), "rank": \#(rank)}"#,
+        ]
+    }
+
+    static func sizes(_ config: String, path: String) throws(CheckpointError) -> Int4FluxSizes {
         let data = Data(config.utf8)
         let name = try decodeConfiguration(data, path: path, as: ClassName.self).className
         guard name == nil || name == "FluxTransformer2DModel" else {

@@ -1,3 +1,4 @@
+internal import Foundation
 public import NibbleCheckpoints
 
 /// The configuration of diffusers' `FluxTransformer2DModel`, from `transformer/config.json`.
@@ -94,6 +95,39 @@ extension FluxConfig: Decodable {
             throw values.refusal(
                 of: .axesDimsRope, found: axesDimsRope,
                 expected: "three even numbers that add up to attention_head_dim \(headDim)")
+        }
+    }
+}
+
+extension FluxConfig: Encodable {
+    private struct ClassName: Encodable {
+        let className = "FluxTransformer2DModel"
+        enum CodingKeys: String, CodingKey { case className = "_class_name" }
+    }
+
+    /// Writes all keys, as diffusers does.
+    public func encode(to encoder: any Encoder) throws {
+        try ClassName().encode(to: encoder)
+        var values = encoder.container(keyedBy: CodingKeys.self)
+        try values.encode(1, forKey: .patchSize)
+        try values.encode(inChannels, forKey: .inChannels)
+        try values.encode(outChannels, forKey: .outChannels)
+        try values.encode(doubleBlocks, forKey: .doubleBlocks)
+        try values.encode(singleBlocks, forKey: .singleBlocks)
+        try values.encode(headDim, forKey: .headDim)
+        try values.encode(heads, forKey: .heads)
+        try values.encode(jointAttentionDim, forKey: .jointAttentionDim)
+        try values.encode(pooledProjectionDim, forKey: .pooledProjectionDim)
+        try values.encode(guidanceEmbeds, forKey: .guidanceEmbeds)
+        try values.encode(axesDimsRope, forKey: .axesDimsRope)
+    }
+
+    /// The text of a `config.json`.
+    public var json: String {
+        get throws {
+            let encoder = JSONEncoder()
+            encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
+            return String(decoding: try encoder.encode(self), as: UTF8.self)
         }
     }
 }

@@ -7,7 +7,8 @@ public struct FluxPassage: Sendable {
     public let stream: Tensor
     /// SiLU of the conditioning vector, `[1, hidden]` f32.
     let conditioning: Tensor
-    let textTokens: Int
+    /// Its first rows, which belong to the text.
+    public let textTokens: Int
     let rotary: RotaryAngles
 }
 

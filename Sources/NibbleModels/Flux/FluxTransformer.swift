@@ -95,11 +95,11 @@ public struct FluxTransformer: Sendable {
     /// The number of blocks.
     public var blockCount: Int { doubleBlocks.count + singleBlocks.count }
 
-    /// About how many bytes of activations a prediction takes.
-    public func activationBytes(tokens: Int) -> Int {
-        // For each token at most: the residual stream and a product's sums in f32; x, q, k, v, their packed copies and
-        // the joined row of a single block (5 × hidden) in 16 bits.
-        tokens * config.hidden * (2 * 4 + 2 * (1 + 3 + 2 + 5))
+    /// About how many bytes of activations predictions take that are made in lockstep.
+    public func activationBytes(tokens: Int, predictions: Int = 1) -> Int {
+        // For each token at most: x, q, k, v, their packed copies and the joined row of a single block (5 × hidden) in 16
+        // bits, a product's sums in f32, and for each prediction the residual stream in f32.
+        tokens * config.hidden * (4 * predictions + 4 + 2 * (1 + 3 + 2 + 5))
     }
 
     /// Multiply-adds of a prediction: all linear layers and both products of attention.

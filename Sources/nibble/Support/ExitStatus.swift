@@ -5,6 +5,7 @@ internal import NibbleHub
 internal import NibbleImages
 internal import NibbleModels
 internal import NibblePipelines
+internal import NibbleQuantizer
 internal import NibbleTensors
 internal import NibbleTokenizers
 
@@ -32,7 +33,9 @@ enum ExitStatus: Int32 {
         case is CancellationError: cancelled.leave("cancelled")
         case PipelineError.invalidRequest(let parameter, let found, let expected):
             badUsage.leave("--\(parameter): found \(found); expected \(expected)")
-        case is CheckpointError, is TokenizerError, is ImageError, is MetadataError, is SchedulerError,
+        case QuantizationError.invalidRecipe(let key, let found, let expected):
+            badUsage.leave("--\(key): found \(found); expected \(expected)")
+        case is QuantizationError, is CheckpointError, is TokenizerError, is ImageError, is MetadataError, is SchedulerError,
             is ModelError, is StorageError, is PipelineError, is HubError, is InputError:
             badInput.leave("\(error)")
         default: leaveParser(because: error, of: command)

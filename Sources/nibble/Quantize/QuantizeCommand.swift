@@ -1,0 +1,142 @@
+internal import ArgumentParser
+internal import Foundation
+internal import NibbleCheckpoints
+internal import NibblePipelines
+internal import NibbleQuantizer
+internal import NibbleTensors
+
+/// `nibble quantize`: a 16-bit model in, a 4-bit transformer out.
+struct QuantizeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "quantize",
+        abstract: "Make a 4-bit transformer of a FLUX.1 model.",
+        usage: "nibble quantize [<model>] --output <path> [options]",
+        discussion: """
+            SVDQuant: outliers go from activations into weights, the hard part of the weights into a low-rank branch, the \
+            rest becomes 4 bits. The result is a file that Nunchaku reads, and 'nibble generate --transformer'.
+
+            What is done stays in OUTPUT.journal until the file is whole: after a Ctrl-C or a power cut the same command \
+            goes on where it was, to the same bytes. Several processes may share the work ('--worker 1/2' and \
+            '--worker 2/2', also on machines of one kind that share the folder).
+            """)
+
+    @Argument(
+        help: ArgumentHelp(
+            "A FLUX.1 model: a folder in diffusers' layout, or a name of the Hugging Face Hub. Default: the model that "
+                + "comes with Nibble.", valueName: "model"), completion: .directory)
+    var model: String?
+
+    @Option(
+        name: .shortAndLong,
+        help: ArgumentHelp("Where the 4-bit transformer goes: a .safetensors file.", valueName: "path"),
+        completion: .file(extensions: ["safetensors"]))
+    var output: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Another 16-bit transformer for that model, such as a fine-tuned one: a folder, or a safetensors file with "
+                + "diffusers' or BFL's names.", valueName: "path or name"), completion: .file())
+    var transformer: String?
+
+    @OptionGroup(title: "Recipe") var recipe: RecipeOptions
+
+    @Option(
+        help: ArgumentHelp(
+            "What the model draws while it is observed: a text file with a prompt on each line. Default: the model's own "
+                + "prompts.txt, or a list that comes with Nibble.", valueName: "file"), completion: .file())
+    var prompts: String?
+
+    @OptionGroup(title: "Share of the work") var share: ShareOptions
+
+    @Option(help: "Numbers that the observed model computes in: bf16 is faster. Default: bf16.")
+    var precision: Precision?
+
+    @OptionGroup(title: "Machine") var machine: MachineOptions
+    @OptionGroup(title: "Output") var report: ReportOptions
+
+    func validate() throws {
+        if recipe.printRecipe { return }
+        guard let output else { throw ValidationError("Say where the 4-bit transformer goes, with --output") }
+        guard output.hasSuffix(".safetensors") else {
+            throw ValidationError("--output: found '\(output)'; expected a name that ends in .safetensors")
+        }
+    }
+
+    /// Enough for FLUX.1-dev, and what a machine of 16 GiB has left beside a browser.
+    private static let standardMemory = 8 << 30
+
+    func run() async throws {
+        let recipe = try recipe.resolved()
+        guard !self.recipe.printRecipe, let output else {
+            print(try RecipeOptions.yaml(recipe), terminator: "")
+            return
+        }
+        let folder = try await modelFolder(for: recipe)
+        let replacement = try await replacement()
+        let work = try QuantizationWork(
+            output: output, folder: folder, transformer: replacement, recipe: recipe,
+            prompts: recipe.isCalibrated ? try chosenPrompts(recipe, folder) : [],
+            machine: QuantizationWork.Machine(
+                precision: precision ?? .bf16, threads: machine.threads,
+                memoryLimit: try machine.memoryLimit() ?? Self.standardMemory))
+        try await work.run(share: share, report: report)
+    }
+
+    private func modelFolder(for recipe: QuantizationRecipe) async throws -> String {
+        guard let model else { return EmbeddedModel.path }
+        // Weights that --transformer replaces are not fetched.
+        return try await ModelFetcher(isQuiet: report.quiet).path(
+            of: model, withoutWeightsOf: transformer == nil ? [] : ["transformer"])
+    }
+
+    private func replacement() async throws -> String? {
+        guard let transformer else { return nil }
+        return try await ModelFetcher(isQuiet: report.quiet).path(of: transformer)
+    }
+
+    /// As many prompts as the recipe asks for, chosen by its seed; where there are fewer, they come again with other noise.
+    private func chosenPrompts(_ recipe: QuantizationRecipe, _ folder: String) throws -> [String] {
+        let all = try prompts.map(PromptFile.read) ?? PromptFile.ofModel(folder) ?? calibrationPrompts
+        let order = recipe.permutation(of: all.count)
+        return (0..<recipe.promptCount).map { all[order[$0 % all.count]] }
+    }
+}
+
+/// Which of the blocks this process makes.
+struct ShareOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Make the second of eight shares of the blocks; who finishes last puts the file together.",
+            valueName: "2/8"))
+    var worker: String?
+
+    @Option(help: ArgumentHelp("Make these blocks only.", valueName: "0-3"))
+    var blocks: String?
+
+    mutating func validate() throws {
+        if worker != nil, blocks != nil {
+            throw ValidationError("--worker and --blocks both choose blocks; give one of them")
+        }
+        _ = try chosen(of: 1 << 20)
+    }
+
+    /// The blocks of this process.
+    func chosen(of count: Int) throws -> [Int] {
+        if let worker {
+            let parts = worker.split(separator: "/", omittingEmptySubsequences: false).map { Int($0) }
+            guard parts.count == 2, let number = parts[0], let workers = parts[1], workers >= 1,
+                (1...workers).contains(number)
+            else { throw ValidationError("--worker: found '\(worker)'; expected a share such as 2/8") }
+            return Array(stride(from: number - 1, to: count, by: workers))
+        }
+        guard let blocks else { return Array(0..<count) }
+        let ends = blocks.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
+        guard (1...2).contains(ends.count), let first = ends[0], let last = ends[ends.count - 1], first <= last,
+            first >= 0
+        else { throw ValidationError("--blocks: found '\(blocks)'; expected numbers such as 0-3 or 7") }
+        guard last < count else {
+            throw ValidationError("--blocks: found '\(blocks)'; the model has blocks 0-\(count - 1)")
+        }
+        return Array(first...last)
+    }
+}
