@@ -37,7 +37,7 @@ final class QuantizationLine: Sendable {
     }
 
     /// Shows how far the blocks are.
-    func show(_ progress: FluxQuantizer.Progress) {
+    func show(_ progress: BlockQuantizer.Progress) {
         let fraction = Double(progress.done) / Double(max(progress.total, 1))
         // Without the block's name, which stands before it.
         let layer = progress.layer.map { $0.split(separator: ".").dropFirst(2).joined(separator: ".") }

@@ -54,22 +54,23 @@ struct QuantizationWork {
         let started = ContinuousClock.now
         let line = QuantizationLine(isQuiet: report.quiet)
         defer { line.clear() }
-        let quantizer = try FluxQuantizer(
-            model.source, config: model.config, schema: schema, recipe: recipe, journal: journal,
-            precision: machine.precision, pool: ThreadPool(threadCount: machine.threads),
-            memoryLimit: machine.memoryLimit)
-        let blocks = try share.chosen(of: quantizer.blockCount)
+        let count = model.config.doubleBlocks + model.config.singleBlocks
+        let blocks = try share.chosen(of: count)
         let missing = blocks.filter { !journal.contains($0) }
         if !missing.isEmpty, missing.count < blocks.count {
             line.say("going on: \(blocks.count - missing.count) of \(blocks.count) blocks are done already")
         }
-        if !missing.isEmpty {
-            try quantizer(missing, calibration: try await calibration(line)) { progress in
-                try Task.checkCancellation()
-                line.show(progress)
-            }
+        let network = try FluxNetwork(
+            model.source, config: model.config, schema: schema,
+            calibration: missing.isEmpty ? nil : try await calibration(line))
+        let quantize = BlockQuantizer(
+            network, recipe: recipe, journal: journal, precision: machine.precision,
+            pool: ThreadPool(threadCount: machine.threads), memoryLimit: machine.memoryLimit)
+        try quantize(missing) { progress in
+            try Task.checkCancellation()
+            line.show(progress)
         }
-        let left = quantizer.missingBlocks
+        let left = (0..<count).filter { !journal.contains($0) }
         guard left.isEmpty else {
             let numbers = left.prefix(12).map(String.init).joined(separator: ", ") + (left.count > 12 ? ", …" : "")
             line.say(
@@ -77,9 +78,12 @@ struct QuantizationWork {
                     + "without a share makes what is missing")
             return
         }
-        try quantizer.write(to: output, configuration: model.configuration) { try Task.checkCancellation() }
+        try network.write(
+            to: output, journal,
+            metadata: NunchakuCheckpoint.metadata(configuration: model.configuration, rank: recipe.rank)
+        ) { try Task.checkCancellation() }
         let summary = QuantizationSummary(
-            try journal.report(of: 0..<quantizer.blockCount), output: output,
+            try journal.report(of: 0..<count), output: output,
             seconds: (ContinuousClock.now - started) / .seconds(1))
         try summary.write(besides: output)
         journal.remove()

@@ -35,8 +35,8 @@ enum ExitStatus: Int32 {
             badUsage.leave("--\(parameter): found \(found); expected \(expected)")
         case QuantizationError.invalidRecipe(let key, let found, let expected):
             badUsage.leave("--\(key): found \(found); expected \(expected)")
-        case is QuantizationError, is CheckpointError, is TokenizerError, is ImageError, is MetadataError, is SchedulerError,
-            is ModelError, is StorageError, is PipelineError, is HubError, is InputError:
+        case is CheckpointError, is TokenizerError, is ImageError, is MetadataError, is SchedulerError, is ModelError,
+            is StorageError, is PipelineError, is QuantizationError, is HubError, is InputError:
             badInput.leave("\(error)")
         default: leaveParser(because: error, of: command)
         }

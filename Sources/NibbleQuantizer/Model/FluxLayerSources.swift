@@ -1,45 +1,6 @@
 internal import NibbleCheckpoints
 internal import NibbleTensors
 
-/// The layers of one block of a FLUX.1 and what they are made of.
-struct FluxBlockLayers {
-    /// Layers that read one input.
-    struct Group {
-        let layers: [Int4Layer]
-        /// What the observer knows their input by, behind the block's name.
-        let input: String
-    }
-
-    /// Layers that are quantized with their inputs.
-    let groups: [Group]
-    /// The modulations.
-    let modulations: [Int4Layer]
-
-    /// Layers that share an input, by the ends of their names, and what the observer knows the input by.
-    private static let doubleGroups = [
-        (["qkv_proj"], "norm1.x"), (["qkv_proj_context"], "norm1_context.x"), (["out_proj"], "out_proj.x"),
-        (["out_proj_context"], "out_proj_context.x"), (["mlp_fc1"], "mlp_fc1.x"), (["mlp_fc2"], "mlp_fc2.x"),
-        (["mlp_context_fc1"], "mlp_context_fc1.x"), (["mlp_context_fc2"], "mlp_context_fc2.x"),
-    ]
-
-    /// An engine that quantizes the input once for both of the first two needs one vector of factors for both.
-    private static let singleGroups = [
-        (["qkv_proj", "mlp_fc1"], "norm.x"), (["out_proj"], "attn"), (["mlp_fc2"], "mlp_fc2.x"),
-    ]
-
-    /// - Parameters:
-    ///   - layers: all layers of the model.
-    ///   - prefix: of the block's, such as `transformer_blocks.0.`.
-    init(_ layers: [Int4Layer], prefix: String) {
-        let own = layers.filter { $0.name.hasPrefix(prefix) }
-        let byName = Dictionary(uniqueKeysWithValues: own.map { (String($0.name.dropFirst(prefix.count)), $0) })
-        groups = (prefix.hasPrefix("single_") ? Self.singleGroups : Self.doubleGroups).map { names, input in
-            Group(layers: names.compactMap { byName[$0] }, input: input)
-        }
-        modulations = own.filter { if case .w4a16 = $0.kind { true } else { false } }
-    }
-}
-
 /// The 16-bit weights that 4-bit layers are made of.
 struct FluxLayerSources {
     private let source: any TensorSource
