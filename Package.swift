@@ -56,7 +56,7 @@ let package = Package(
         room("NibbleModels", ["NibbleTensors", "NibbleCheckpoints"]),
 
         // Floor 5
-        room("NibbleQuantizer", ["NibbleTensors", "NibbleCheckpoints", "NibbleModels"]),
+        room("NibbleQuantizer", ["NibbleTensors", "NibbleCheckpoints", "NibbleModels", "CNibbleSystem"]),
         room(
             "NibblePipelines",
             ["NibbleTensors", "NibbleTokenizers", "NibbleImages", "NibbleCheckpoints", "NibbleModels"]),
@@ -81,7 +81,7 @@ let package = Package(
         tests("NibbleCheckpointsTests", ["NibbleCheckpoints"]),
         tests("NibbleHubTests", ["NibbleHub"], exclude: ["Fixtures"]),
         tests("NibbleModelsTests", ["NibbleModels"]),
-        tests("NibbleQuantizerTests", ["NibbleQuantizer"]),
+        tests("NibbleQuantizerTests", ["NibbleQuantizer", "NibbleCheckpoints", "NibbleTensors"]),
         tests("NibblePipelinesTests", ["NibblePipelines", "NibbleImages", "NibbleCheckpoints"]),
         tests("CommandLineTests", ["nibble", "NibbleImages"], exclude: ["Snapshots"]),
     ],

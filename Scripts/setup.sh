@@ -49,7 +49,7 @@ require() {
             export LIBRARY_PATH="$prefix/lib${LIBRARY_PATH:+:$LIBRARY_PATH}"
         done
     elif command -v apt-get > /dev/null; then
-        require_debian libdnnl-dev libpng-dev "$@"
+        require_debian libdnnl-dev libpng-dev liblapack3 "$@"
     else
         printf "Neither apt-get nor Homebrew: oneDNN and libpng, with their headers, must be there already.\n"
     fi

@@ -16,6 +16,8 @@ public struct QuantizedWeights: Sendable {
     public static let groupSize = Int(NIBBLE_GROUP)
     /// Outputs that lie together.
     public static let tileOutputs = Int(NIBBLE_TILE_OUTPUTS)
+    /// Outputs packed at once, in whole tiles.
+    private static let packedPiece = 8 * tileOutputs
     /// What ranks are padded to.
     public static let rankMultiple = Int(NIBBLE_RANK_MULTIPLE)
 
@@ -51,8 +53,10 @@ public struct QuantizedWeights: Sendable {
     ///   - up: `[output, rank]` BF16.
     ///   - bias: `[output]` F32.
     ///   - isShifted: whether the bias takes back a shift of the input.
+    ///   - pool: threads that share the work; nil: the caller alone.
     public init(
-        packing codes: Tensor, scales: Tensor, smooth: Tensor, down: Tensor, up: Tensor, bias: Tensor, isShifted: Bool
+        packing codes: Tensor, scales: Tensor, smooth: Tensor, down: Tensor, up: Tensor, bias: Tensor, isShifted: Bool,
+        on pool: ThreadPool? = nil
     ) {
         let (output, input, rank) = (codes.rows, codes.width, down.rows)
         precondition(codes.dtype == .int8 && input % Self.groupSize == 0 && codes.isContiguous)
@@ -68,7 +72,14 @@ public struct QuantizedWeights: Sendable {
             down: Tensor(zeros: [input / 2, padded, 2], .bfloat16),
             up: Tensor(zeros: [tiles, padded, Self.tileOutputs], .bfloat16)
         )
-        nibble_pack_codes(codes.readable(Int8.self), 8, input, output, packed.codes.mutable(UInt8.self))
+        let pack: @Sendable (Int, Int) -> Void = { part, _ in
+            let rows = part * Self.packedPiece..<min((part + 1) * Self.packedPiece, output)
+            nibble_pack_codes(
+                codes.rows(rows).readable(Int8.self), 8, input, rows.count,
+                packed.codes.mutable(UInt8.self) + part * Self.packedPiece * input / 2)
+        }
+        let parts = (output + Self.packedPiece - 1) / Self.packedPiece
+        if let pool { pool.run(parts, pack) } else { for part in 0..<parts { pack(part, 0) } }
         nibble_pack_scales(scales.readable(UInt16.self), input, output, packed.scales.mutable(UInt16.self))
         if rank > 0 {
             nibble_pack_down(down.readable(UInt16.self), input, rank, packed.down.mutable(UInt16.self))

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "nibble_quantized.h"
+#include "nibble_solver.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -151,6 +152,12 @@ typedef struct NIBBLE_SENDABLE nibble_kernels {
   void (*quantized_row_product)(const float *x, const uint8_t *codes, const uint16_t *scales,
                                 const uint16_t *zeros, const float *_Nullable bias, float *y,
                                 size_t in, size_t first, size_t count);
+
+  /// Rows of n: maxima[i] = max(maxima[i], |x[i]|), NaN above all. x f32 or bf16.
+  void (*column_maxima)(const void *x, nibble_float type, size_t x_stride, size_t rows, size_t n,
+                        float *maxima);
+
+  nibble_solver solver;
 } nibble_kernels;
 
 /// Whether this processor has an instruction set and this build has its kernels.

@@ -99,4 +99,8 @@ const nibble_kernels nibble_plain_table = {
     .quantize_rows = nibble_plain_quantize_rows,
     .quantized_product = nibble_plain_quantized_product,
     .quantized_row_product = nibble_plain_quantized_row_product,
+    .column_maxima = nibble_plain_column_maxima,
+    .solver = {nibble_plain_subtract_product, nibble_plain_round_weights,
+               nibble_plain_subtract_rounded, nibble_plain_round_with_feedback,
+               nibble_plain_transposed_product, nibble_plain_squared_distance},
 };

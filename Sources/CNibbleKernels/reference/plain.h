@@ -41,4 +41,19 @@ void nibble_plain_quantized_row_product(const float *x, const uint8_t *codes,
                                         const float *bias, float *y, size_t in, size_t first,
                                         size_t count);
 
+void nibble_plain_column_maxima(const void *x, nibble_float type, size_t x_stride, size_t rows,
+                                size_t n, float *maxima);
+void nibble_plain_subtract_product(float *w, size_t w_stride, const float *up, const float *down,
+                                   size_t rank, size_t rows, size_t in);
+void nibble_plain_round_weights(const float *w, size_t w_stride, size_t rows, size_t in,
+                                int8_t *codes, uint16_t *scales);
+void nibble_plain_subtract_rounded(float *w, size_t w_stride, const int8_t *codes,
+                                   const uint16_t *scales, size_t rows, size_t in);
+void nibble_plain_round_with_feedback(const nibble_feedback *feedback, float *w, size_t w_stride,
+                                      const float *carried, size_t rows, size_t in, int8_t *codes,
+                                      const uint16_t *scales);
+void nibble_plain_transposed_product(const float *y, size_t rank, const float *w, size_t w_stride,
+                                     size_t rows, size_t n, float *z, size_t z_stride);
+double nibble_plain_squared_distance(const float *x, const float *y, size_t n);
+
 #endif

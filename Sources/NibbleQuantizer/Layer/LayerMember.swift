@@ -1,0 +1,109 @@
+internal import NibbleCheckpoints
+internal import NibbleTensors
+
+/// One layer of a group while it is worked on.
+struct LayerMember {
+    /// Its name.
+    let name: String
+    /// Rows one after the other, f32 or bf16, finite.
+    let weights: [Tensor]
+    /// `[out]`.
+    let bias: [Float]
+    /// What is added to its inputs.
+    let shift: Float
+    /// What it gives for the sample of inputs, `[tokens, out]` f32; nil without a sample.
+    let reference: Tensor?
+
+    /// Output channels.
+    var outputs: Int { bias.count }
+    /// Input channels.
+    var inputs: Int { weights[0].width }
+
+    /// - Parameters:
+    ///   - member: the layer; its weights' shapes and numbers are in order.
+    ///   - isUnsigned: whether its inputs are shifted.
+    ///   - sample: `[tokens, in]` f32, not shifted.
+    ///   - memory: for a copy of the weights meanwhile.
+    init(
+        _ member: LayerGroup.Member, isUnsigned: Bool, sample: Tensor?, on compute: Compute, _ memory: Workspace
+    ) {
+        name = member.name
+        bias = member.bias.floats()
+        shift = isUnsigned ? Int4Layer.unsignedShift : 0
+        weights = member.weights.map { weight in
+            // The kernels read these; the rest is rare.
+            if weight.dtype == .float32 || weight.dtype == .bfloat16 { return weight }
+            let copy = Tensor(zeros: weight.shape, .float32)
+            compute.convert(weight, into: copy)
+            return copy
+        }
+        let (weights, bias) = (weights, bias)
+        reference = sample.map { Self.outputs(of: weights, bias, for: $0, on: compute, memory) }
+    }
+
+    private static func outputs(
+        of weights: [Tensor], _ bias: [Float], for sample: Tensor, on compute: Compute, _ memory: Workspace
+    ) -> Tensor {
+        let outputs = Tensor(zeros: [sample.rows, bias.count], .float32)
+        var first = 0
+        for weight in weights {
+            let rows = first..<first + weight.rows
+            memory.scope {
+                // Rows that lie apart can be converted, but not while they are multiplied.
+                let copy = memory.tensor(weight.shape, .float32)
+                compute.convert(weight, into: copy)
+                compute.product(
+                    sample, copy, bias: Tensor(Array(bias[rows]), shape: [rows.count]), into: outputs.columns(rows))
+            }
+            first = rows.upperBound
+        }
+        return outputs
+    }
+
+    /// The weights times the smoothing factors.
+    ///
+    /// - Parameters:
+    ///   - target: `[out, in]` f32.
+    ///   - smooth: `[in]` f32.
+    func writeSmoothed(into target: Tensor, _ smooth: Tensor, on compute: Compute) {
+        var first = 0
+        for weight in weights {
+            compute.scaleColumns(weight, by: smooth, into: target.rows(first..<first + weight.rows))
+            first += weight.rows
+        }
+    }
+
+    /// The bias as it is stored: the shift of the inputs is taken back, as far as the main path sees it, which is not
+    /// the branch's part of the weights.
+    ///
+    /// - Parameters:
+    ///   - rowSums: the sum of each output's weights, `[out]`.
+    ///   - pair: the branch.
+    /// - Returns: `[out]` BF16.
+    func storedBias(_ rowSums: [Double], _ pair: LowRankPair) -> Tensor {
+        let target = Tensor(zeros: [outputs], .bfloat16)
+        let stored = target.mutableAddress.assumingMemoryBound(to: BFloat16.self)
+        let inBranch = shift == 0 ? [] : pair.rowSums()
+        for row in 0..<outputs {
+            let taken = shift == 0 ? 0 : Double(shift) * (rowSums[row] - inBranch[row])
+            stored[row] = BFloat16(Float(Double(bias[row]) - taken))
+        }
+        return target
+    }
+
+    /// The sum of each output's weights; empty where no shift asks for it.
+    func rowSums(on compute: Compute) -> [Double] {
+        guard shift != 0 else { return [] }
+        let sums = Tensor(zeros: [outputs], .float64)
+        var first = 0
+        for weight in weights {
+            let start = first
+            compute.pool.run(weight.rows) { row, _ in
+                sums.mutableAddress.assumingMemoryBound(to: Double.self)[start + row] =
+                    weight.rows(row..<row + 1).floats().reduce(0) { $0 + Double($1) }
+            }
+            first += weight.rows
+        }
+        return Array(UnsafeBufferPointer(start: sums.address.assumingMemoryBound(to: Double.self), count: outputs))
+    }
+}
