@@ -56,7 +56,7 @@ public final class BlockQuantizer {
     ) throws {
         let missing = Set(blocks).filter { !journal.contains($0) }
         guard let last = missing.max() else { return }
-        var account = Account(
+        let account = Account(
             total: missing.reduce(0) { $0 + network.layers(of: $1).parameters }, report: progress)
         // The other half is for a block's weights, what is kept of its inputs, and the search.
         let passages = try network.begin(on: running, memoryLimit: memoryLimit / 2)
@@ -65,8 +65,8 @@ public final class BlockQuantizer {
             account.block = network.name(of: block)
             if missing.contains(block) {
                 let layers = network.layers(of: block)
-                let statistics = try observe(block, layers, passages, &account)
-                try quantize(block, layers, statistics, &account)
+                let statistics = try observe(block, layers, passages, account)
+                try quantize(block, layers, statistics, account)
             } else {
                 try run(block, passages, observer: nil) { try account.show(nil) }
             }
@@ -75,12 +75,17 @@ public final class BlockQuantizer {
     }
 
     /// What the caller hears of the work.
-    private struct Account {
+    private final class Account {
         let total: Int
         let report: (Progress) throws -> Void
         var done = 0
         var block = ""
         var error: Float?
+
+        init(total: Int, report: @escaping (Progress) throws -> Void) {
+            self.total = total
+            self.report = report
+        }
 
         func show(_ layer: String?) throws {
             try report(Progress(done: done, total: total, block: block, layer: layer, error: error))
@@ -106,7 +111,7 @@ extension BlockQuantizer {
 
     /// Runs a block and gathers what its layers see, group by group; nil where nothing is shown.
     private func observe(
-        _ block: Int, _ layers: BlockLayers, _ passages: Int, _ account: inout Account
+        _ block: Int, _ layers: BlockLayers, _ passages: Int, _ account: Account
     ) throws -> [InputStatistics?] {
         guard passages > 0 else { return layers.groups.map { _ in nil } }
         let name = network.name(of: block)
@@ -133,15 +138,16 @@ extension BlockQuantizer {
 
 extension BlockQuantizer {
     private func quantize(
-        _ block: Int, _ layers: BlockLayers, _ statistics: [InputStatistics?], _ account: inout Account
+        _ block: Int, _ layers: BlockLayers, _ statistics: [InputStatistics?], _ account: Account
     ) throws {
         var tensors: [String: Tensor] = [:]
         var report = QuantizationReport(layers: [])
         func keep(_ name: String, _ packed: [String: Tensor]) {
             for (key, tensor) in packed { tensors["\(name).\(key)"] = tensor }
         }
-        let quantize = LayerQuantizer(recipe.layer, seed: recipe.seed, on: solving)
+        var quantize = LayerQuantizer(recipe.layer, seed: recipe.seed, on: solving)
         for (group, statistics) in zip(layers.groups, statistics) {
+            quantize.onStep = { _ in try account.show(group.layers[0].name) }
             try account.show(group.layers[0].name)
             let started = ContinuousClock.now
             let members = try group.layers.map { try network.member($0) }
@@ -162,7 +168,9 @@ extension BlockQuantizer {
         for layer in layers.modulations {
             guard case .w4a16(let splits) = layer.kind else { continue }
             let member = try network.member(layer)
-            keep(layer.name, try ModulationQuantizer.quantize(member, splits: splits).packed())
+            let weights = try ModulationQuantizer(on: solving)(
+                member.weights[0], bias: member.bias, splits: splits, name: layer.name)
+            keep(layer.name, weights.packed())
         }
         solving.workspace.release()
         try journal.keep(block, tensors, report)

@@ -36,7 +36,7 @@ enum ExitStatus: Int32 {
         case QuantizationError.invalidRecipe(let key, let found, let expected):
             badUsage.leave("--\(key): found \(found); expected \(expected)")
         case is CheckpointError, is TokenizerError, is ImageError, is MetadataError, is SchedulerError, is ModelError,
-            is StorageError, is PipelineError, is QuantizationError, is HubError, is InputError:
+            is StorageError, is PipelineError, is QuantizationError, is LayerError, is HubError, is InputError:
             badInput.leave("\(error)")
         default: leaveParser(because: error, of: command)
         }
