@@ -32,7 +32,8 @@ import Testing
         for block in 0..<network.blockCount {
             let layers = network.layers(of: block)
             for layer in layers.groups.flatMap(\.layers) + layers.modulations {
-                let expected = try #require(left.removeValue(forKey: layer.name))
+                let entry = left.removeValue(forKey: layer.name)
+                let expected = try #require(entry)
                 let member = try network.member(layer)
                 let weights = try expected.sources.map { try Self.weight($0, source) }
                 #expect(member.weights.map { $0.floats() } == weights, "\(layer.name)")
