@@ -1,5 +1,6 @@
 import Foundation
 import NibbleCheckpoints
+import NibbleTensors
 import Testing
 
 /// `nibble quantize` as a script runs it, on the embedded model with a recipe of seconds.
@@ -66,7 +67,7 @@ import Testing
         #expect(report.layers.count == 32)
         for layer in report.layers { #expect(layer.error > 0 && layer.error < layer.naive_error, "\(layer)") }
         let checkpoint = try NunchakuCheckpoint(output)
-        try checkpoint.verifyLayers()
+        try checkpoint.verifyLayers(on: ThreadPool())
         #expect(checkpoint.layers.count == 40)
     }
 

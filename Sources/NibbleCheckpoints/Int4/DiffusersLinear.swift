@@ -1,9 +1,10 @@
-/// A linear layer of diffusers' FLUX.1 and where a Nunchaku checkpoint has it: some outputs of a layer (q, k and v are
-/// fused there), or two layers whose outputs are added (a single block's output is split there by its inputs).
+/// A linear layer of diffusers' FLUX.1 and where a 4-bit checkpoint has it. In one of Nunchaku's structure that is some
+/// outputs of a layer (q, k and v are fused there), or two layers whose outputs are added (a single block's output is
+/// split there by its inputs); in one of diffusers' structure a layer of the same name.
 public struct DiffusersLinear: Sendable {
     /// Diffusers' name.
     public let name: String
-    /// Nunchaku's layer; where there are two, that of the first inputs.
+    /// The checkpoint's layer; where there are two, that of the first inputs.
     public let first: Int4Layer
     /// Its outputs.
     public let rows: Range<Int>
@@ -15,7 +16,17 @@ public struct DiffusersLinear: Sendable {
     /// Input channels.
     public var inputs: Int { first.inputs + (second?.inputs ?? 0) }
 
-    /// What the quantized layers of a model are in diffusers.
+    /// All quantized layers of a checkpoint.
+    static func all(of source: any Int4Checkpoint) -> [DiffusersLinear] {
+        guard source.structure == .nunchaku else {
+            return source.layers.map {
+                DiffusersLinear(name: $0.name, first: $0, rows: 0..<$0.outputs, second: nil)
+            }
+        }
+        return all(of: source.layers)
+    }
+
+    /// What layers of Nunchaku's structure are in diffusers.
     public static func all(of list: [Int4Layer]) -> [DiffusersLinear] {
         let layers = Dictionary(uniqueKeysWithValues: list.map { ($0.name, $0) })
         return list.flatMap { layer -> [DiffusersLinear] in
@@ -57,7 +68,7 @@ public struct DiffusersLinear: Sendable {
     }
 
     /// Diffusers' name of a tensor that is not quantized: the norms of heads belong to the attention there.
-    public static func name(plain name: String) -> String {
-        name.contains("transformer_blocks.") ? name.replacing(".norm_", with: ".attn.norm_") : name
+    public static func name(plain name: String, of structure: Int4Structure) -> String {
+        structure == .nunchaku && name.contains("transformer_blocks.") ? name.replacing(".norm_", with: ".attn.norm_") : name
     }
 }

@@ -59,7 +59,7 @@ public struct ModulationQuantizer {
     private static func foldOnes(into weights: inout Int4ModulationWeights, _ biases: [Float]) {
         let stored = weights.bias.mutableAddress.assumingMemoryBound(to: BFloat16.self)
         for (index, bias) in biases.enumerated() { stored[index] = BFloat16(bias) }
-        for range in weights.scaleOutputs {
+        for range in Int4ModulationWeights.scaleOutputs(biases.count, splits: weights.splits) {
             for index in range { stored[index] = BFloat16(Float(stored[index]) + 1) }
         }
     }

@@ -125,7 +125,7 @@ extension FluxNetwork {
             for entry in block.entries { try writer.write(entry.name, block.tensor(entry.name)) }
         }
         for (name, shape) in schema.plain {
-            let stored = try source.tensor(DiffusersLinear.name(plain: name), expecting: shape)
+            let stored = try source.tensor(DiffusersLinear.name(plain: name, of: .nunchaku), expecting: shape)
             try writer.write(name, stored.inBFloat16)
         }
         try writer.finish()
