@@ -6,8 +6,10 @@ internal import Testing
 @Suite struct ContactSheetTests {
     /// The part of a picture that begins at a place.
     private func part(_ bitmap: Bitmap, x: Int, y: Int, width: Int, height: Int) -> Bitmap {
-        let rows = (y..<y + height).flatMap { row in
-            bitmap.pixels[(row * bitmap.width + x) * 3..<(row * bitmap.width + x + width) * 3]
+        var rows: [UInt8] = []
+        for row in y..<y + height {
+            let start = (row * bitmap.width + x) * 3
+            rows += bitmap.pixels[start..<start + width * 3]
         }
         return Bitmap(width: width, height: height, pixels: rows)
     }
