@@ -1,5 +1,3 @@
-internal import Foundation
-
 /// A picture in memory: 8-bit RGB, as it is shown.
 public struct Bitmap: Sendable, Equatable {
     /// The number of columns, at least 1.
@@ -21,19 +19,5 @@ public struct Bitmap: Sendable, Equatable {
         self.width = width
         self.height = height
         self.pixels = pixels
-    }
-
-    /// The peak signal-to-noise ratio in decibels, 10·log₁₀(255² / mean squared difference of the bytes).
-    ///
-    /// - Parameter other: the picture to compare with.
-    /// - Returns: infinity for equal pictures; nil for pictures of different sizes.
-    public func peakSignalToNoiseRatio(to other: Bitmap) -> Double? {
-        guard width == other.width, height == other.height else { return nil }
-        var squares = 0
-        for (mine, theirs) in zip(pixels, other.pixels) {
-            let difference = Int(mine) - Int(theirs)
-            squares += difference * difference
-        }
-        return 10 * log10(255 * 255 * Double(pixels.count) / Double(squares))
     }
 }

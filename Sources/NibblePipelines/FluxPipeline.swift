@@ -80,8 +80,30 @@ public actor FluxPipeline {
         fingerprint = transformer.weights.fingerprint
     }
 
+    /// A pipeline of the same model whose transformer is another one of the same configuration.
+    ///
+    /// - Parameters:
+    ///   - other: the model; the parts that are open stay so only once.
+    ///   - transformer: what `openTransformer` gave.
+    ///   - options: how to work; where `transformer` comes from, for the pictures' records.
+    init(_ other: FluxPipeline, transformer: FluxTransformer, options: Options) {
+        model = other.model
+        self.options = options
+        folder = other.folder
+        compute = Compute(
+            precision: options.precision, activationBits: options.activations,
+            pool: ThreadPool(threadCount: options.threads))
+        memory = MemoryPolicy(limit: options.memoryLimit)
+        clipTokenizer = other.clipTokenizer
+        t5Tokenizer = other.t5Tokenizer
+        scheduler = other.scheduler
+        autoencoderConfig = other.autoencoderConfig
+        self.transformer = transformer
+        fingerprint = transformer.weights.fingerprint
+    }
+
     /// The folder's transformer, or the one that takes its place.
-    private static func openTransformer(
+    static func openTransformer(
         _ options: Options, in folder: ModelFolder, on pool: ThreadPool
     ) throws -> FluxTransformer {
         let path = options.transformer ?? folder.folder(.transformer)
@@ -148,11 +170,18 @@ public actor FluxPipeline {
         return FluxPicture(bitmap: try decodePicture(denoised.latents), record: denoised.record)
     }
 
-    private func run(_ request: FluxRequest, emit: (FluxEvent) -> Void) throws {
+    /// Makes pictures.
+    ///
+    /// - Parameters:
+    ///   - request: what is wanted.
+    ///   - text: what the text encoders made of the prompt before; nil: they run.
+    ///   - emit: gets what happens.
+    /// - Throws: what is wrong with the request or the model, or `CancellationError`.
+    func run(_ request: FluxRequest, text: TextStates? = nil, emit: (FluxEvent) -> Void) throws {
         let resolved = try ResolvedRequest(request, defaults)
         // 1. Prompt to states. The text encoders are gone when this returns.
-        emit(.stage(.encodingText))
-        let text = try encode(resolved)
+        if text == nil { emit(.stage(.encodingText)) }
+        let text = try text ?? encode(resolved)
         // 2. Places of the tokens and the noise schedule are the same for all pictures.
         let plan = try DenoisingPlan(resolved, self)
         // Nobody should wait for latents that cannot become a picture.

@@ -16,7 +16,8 @@ struct Nibble: AsyncParsableCommand {
             """,
         version: FluxPipeline.version,
         groupedSubcommands: [
-            CommandGroup(name: "Pictures", subcommands: [GenerateCommand.self, DecodeCommand.self]),
+            CommandGroup(
+                name: "Pictures", subcommands: [GenerateCommand.self, DecodeCommand.self, CompareCommand.self]),
             CommandGroup(
                 name: "Models",
                 subcommands: [

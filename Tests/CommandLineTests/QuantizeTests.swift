@@ -114,7 +114,7 @@ import Testing
         (["--worker", "0/2"], 64, "0/2"), (["--blocks", "3-1"], 64, "--blocks: found '3-1'"),
         (["--blocks", "0-9"], 64, "blocks 0-5"), (["--worker", "1/2", "--blocks", "1"], 64, "give one of them"),
         (["--samples", "0"], 64, "--smoothing: found search with 0 samples"),
-        (["--prompts", "nowhere.txt"], 65, "nowhere.txt: there is no such file"),
+        (["--prompts", "nowhere.txt"], 65, "nowhere.txt: cannot be read"),
         (["--recipe", "nowhere.yaml"], 65, "nowhere.yaml: there is no such file"),
         (["--memory", "1M"], 65, "MiB"),
     ]
@@ -137,7 +137,7 @@ import Testing
         let scratch = try Scratch()
         let path = try scratch.write(text, to: "prompts.txt")
         let outcome = try await Tool.nibble(Self.arguments(scratch.path("x.safetensors"), "--prompts", path))
-        #expect(outcome.status == 65 && outcome.error.contains("it has no prompt"), "\(outcome.error)")
+        #expect(outcome.status == 65 && outcome.error.contains("holds no prompt"), "\(outcome.error)")
     }
 
     @Test func `a recipe is printed, read, and refused where it is wrong`() async throws {

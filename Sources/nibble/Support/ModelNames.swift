@@ -21,6 +21,23 @@ struct ModelFetcher {
             of: text, choose: { NeededFiles.toRun($0, withoutWeightsOf: skipped) }, progress: { bar.show($0) })
     }
 
+    /// The folder of a model.
+    ///
+    /// - Parameters:
+    ///   - text: what `--model` says; nil: the embedded model.
+    ///   - skipped: components of a pipeline whose weights something else replaces.
+    /// - Returns: a path.
+    /// - Throws: `HubError`, `InputError`, `CancellationError`.
+    func modelFolder(_ text: String?, withoutWeightsOf skipped: Set<String> = []) async throws -> String {
+        if let text { return try await path(of: text, withoutWeightsOf: skipped) }
+        guard FileManager.default.fileExists(atPath: EmbeddedModel.path) else {
+            throw InputError(
+                EmbeddedModel.path,
+                "the model that comes with Nibble lies neither here nor beside the program; name one with --model")
+        }
+        return EmbeddedModel.path
+    }
+
     /// Fetches what is missing of a model's files.
     ///
     /// - Parameters:

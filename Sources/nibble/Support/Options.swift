@@ -78,18 +78,9 @@ struct ModelOptions: ParsableArguments {
         options.activations = activations ?? .int4
         let fetcher = ModelFetcher(isQuiet: isQuiet)
         if let transformer { options.transformer = try await fetcher.path(of: transformer) }
-        if let model {
-            // The weights that --transformer replaces are not fetched.
-            let folder = try await fetcher.path(
-                of: model, withoutWeightsOf: transformer == nil ? [] : ["transformer"])
-            return try FluxPipeline(model: folder, options: options)
-        }
-        guard FileManager.default.fileExists(atPath: EmbeddedModel.path) else {
-            throw InputError(
-                EmbeddedModel.path,
-                "the model that comes with Nibble lies neither here nor beside the program; name one with --model")
-        }
-        return try FluxPipeline(model: EmbeddedModel.path, options: options)
+        // The weights that --transformer replaces are not fetched.
+        let folder = try await fetcher.modelFolder(model, withoutWeightsOf: transformer == nil ? [] : ["transformer"])
+        return try FluxPipeline(model: folder, options: options)
     }
 }
 
