@@ -70,6 +70,7 @@ public struct Int4FluxSchema: Sendable {
     /// - Parameters:
     ///   - sizes: the model's.
     ///   - kind: how one of the blocks' layers is quantized; nil: it is not.
+    /// - Throws: what `kind` throws.
     init(
         _ sizes: Int4FluxSizes, kind: (_ name: String, _ isModulation: Bool) throws(CheckpointError) -> Int4Layer.Kind?
     ) throws(CheckpointError) {
