@@ -16,7 +16,7 @@ import Testing
     }
 
     static let verbs = [
-        [], ["generate"], ["decode"], ["inspect"], ["convert"], ["tokenize"], ["doctor"],
+        [], ["generate"], ["decode"], ["inspect"], ["convert"], ["pull"], ["tokenize"], ["doctor"],
         ["bench"], ["bench", "linear"],
         ["bench", "attention"], ["bench", "step"],
     ]

@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import Foundation
 internal import NibbleCheckpoints
+internal import NibbleHub
 internal import NibbleModels
 internal import NibbleTensors
 
@@ -26,7 +27,10 @@ struct BenchStep: AsyncParsableCommand {
 
     struct RandomModelOptions: ParsableArguments {
         @Option(
-            help: ArgumentHelp("Folder with a transformer's config.json.", valueName: "folder"), completion: .directory)
+            help: ArgumentHelp(
+                "Folder with a transformer's config.json, or a name of the Hugging Face Hub.",
+                valueName: "folder or name"),
+            completion: .directory)
         var config: String?
         @Option(help: "Double blocks.")
         var double: Int = 2
@@ -44,7 +48,10 @@ struct BenchStep: AsyncParsableCommand {
 
     struct GivenModelOptions: ParsableArguments {
         @Option(
-            help: ArgumentHelp("A transformer: folder or safetensors file.", valueName: "path"), completion: .file())
+            help: ArgumentHelp(
+                "A transformer: folder, safetensors file, or a name of the Hugging Face Hub.", valueName: "path or name"
+            ),
+            completion: .file())
         var transformer: String?
         @Option(help: ArgumentHelp("Folder of the inputs.", valueName: "folder"), completion: .directory)
         var inputs: String?
@@ -69,7 +76,7 @@ struct BenchStep: AsyncParsableCommand {
 
     func run() async throws {
         let compute = Compute(precision: random.weights, pool: ThreadPool(threadCount: options.threads))
-        let (model, inputs) = try given.transformer == nil ? randomModel() : givenModel()
+        let (model, inputs) = try await model()
         let prediction = Tensor(zeros: [inputs.latents.rows, model.config.outChannels], .float32)
         let report = try BenchReport(
             "step, \(inputs.latents.rows) + \(inputs.text.rows) tokens, \(model.config.doubleBlocks) + "
@@ -87,10 +94,20 @@ struct BenchStep: AsyncParsableCommand {
         try report.print(json: options.json)
     }
 
-    private func randomModel() throws -> (FluxTransformer, FluxTransformer.Inputs) {
-        var config = FluxConfig()
-        config.guidanceEmbeds = true
-        if let folder = random.config { config = try transformerConfig(in: folder) }
+    private func model() async throws -> (FluxTransformer, FluxTransformer.Inputs) {
+        let fetcher = ModelFetcher(isQuiet: options.json)
+        if let transformer = given.transformer { return try givenModel(try await fetcher.transformer(transformer)) }
+        guard let folder = random.config else {
+            var config = FluxConfig()
+            config.guidanceEmbeds = true
+            return try randomModel(config)
+        }
+        let named = try await fetcher.path(of: folder) { NeededFiles.transformerConfiguration($0) }
+        return try randomModel(transformerConfig(in: named))
+    }
+
+    private func randomModel(_ found: FluxConfig) throws -> (FluxTransformer, FluxTransformer.Inputs) {
+        var config = found
         config.doubleBlocks = random.double
         config.singleBlocks = random.single
         let model = try FluxTransformer(config, weights: WeightReader(RandomWeights(dtype: random.weights.activation)))
@@ -116,8 +133,7 @@ struct BenchStep: AsyncParsableCommand {
         return try decodeConfiguration(path, as: FluxConfig.self)
     }
 
-    private func givenModel() throws -> (FluxTransformer, FluxTransformer.Inputs) {
-        let path = given.transformer ?? ""
+    private func givenModel(_ path: String) throws -> (FluxTransformer, FluxTransformer.Inputs) {
         let folder = given.inputs ?? ""
         let source = try Checkpoint.open(path)
         let hasConfig = FileManager.default.fileExists(atPath: path + "/config.json")
