@@ -15,6 +15,8 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
     case wrongFormat(path: String, found: String, expected: String)
     /// A key of a configuration has another value than this program knows what to do with.
     case wrongConfiguration(path: String, key: String, found: String, expected: String)
+    /// A checkpoint cannot be written in a form without losing something.
+    case notConvertible(path: String, to: String, reason: String)
     /// The disk, the quota or the file system's limit is full. What was there before is still there.
     case diskFull(path: String)
     /// A tensor that is needed is not there.
@@ -43,6 +45,8 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
             "\(path): this is \(found.printable); expected \(expected)"
         case .wrongConfiguration(let path, let key, let found, let expected):
             "\(path): '\(key)' is \(found.printable); expected \(expected)"
+        case .notConvertible(let path, let form, let reason):
+            "\(path): it cannot be written as '\(form)': \(reason); convert the file that it was made from"
         case .diskFull(let path): "\(path): no space is left to write it; free some and try again"
         case .missingTensor(let path, let name):
             "\(path): tensor '\(name.printable)' is missing; is this a file of another model, or is a shard not downloaded?"

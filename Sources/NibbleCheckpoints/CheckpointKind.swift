@@ -6,6 +6,10 @@ public enum CheckpointKind: Sendable, Equatable, CustomStringConvertible {
     case fluxTransformer(FluxDimensions, originalNames: Bool)
     /// A transformer quantized with SVDQuant for Nunchaku.
     case svdQuant(precision: Precision, rank: Int?, modelClass: String?)
+    /// A transformer quantized with SVDQuant as diffusers' own loader takes it.
+    case nunchakuLite(precision: Precision, rank: Int?)
+    /// A transformer quantized with SVDQuant, in the order of this engine's kernels.
+    case nibble(rank: Int?)
     /// 4-bit weights with group scales and 16-bit activations (AWQ), as Nunchaku stores T5.
     case awq
     /// Low-rank additions to another checkpoint.
@@ -37,6 +41,9 @@ public enum CheckpointKind: Sendable, Equatable, CustomStringConvertible {
         case .svdQuant(let precision, let rank, let modelClass):
             "Nunchaku SVDQuant \(precision.rawValue)" + (rank.map { ", rank \($0)" } ?? "")
                 + (modelClass.map { " (\($0.printable))" } ?? "")
+        case .nunchakuLite(let precision, let rank):
+            "Nunchaku Lite SVDQuant \(precision.rawValue)" + (rank.map { ", rank \($0)" } ?? "")
+        case .nibble(let rank): "nibble, SVDQuant INT4" + (rank.map { ", rank \($0)" } ?? "")
         case .awq: "4-bit weights (AWQ)"
         case .lora: "LoRA"
         case .clipTextModel(let layers): "CLIP text model, \(layers) layers"
@@ -89,6 +96,10 @@ public enum CheckpointKind: Sendable, Equatable, CustomStringConvertible {
     }
 
     private static func quantized(_ entries: [TensorEntry], _ metadata: [String: String]) -> CheckpointKind? {
+        if metadata["format"] == NibbleCheckpoint.format {
+            let down = entries.first { $0.name.hasSuffix(".down") && $0.shape.rank == 3 }
+            return .nibble(rank: down?.shape[1])
+        }
         guard entries.contains(where: { $0.name.hasSuffix(".qweight") }) else { return nil }
         // Nunchaku 1.0 renamed lora_down to proj_down.
         let down = entries.first { $0.name.hasSuffix(".lora_down") || $0.name.hasSuffix(".proj_down") }
@@ -96,6 +107,10 @@ public enum CheckpointKind: Sendable, Equatable, CustomStringConvertible {
         guard isSVDQuant else { return .awq }
         let hasFloatScales = entries.contains { $0.name.hasSuffix(".wscales") && $0.dtype == .float8E4M3 }
         let rank = down.flatMap { $0.shape.rank == 2 ? $0.shape[1] : nil }
+        // Fused in every file of Nunchaku's engine.
+        if entries.contains(where: { $0.name.hasSuffix(".attn.to_q.qweight") }) {
+            return .nunchakuLite(precision: hasFloatScales ? .nvfp4 : .int4, rank: rank)
+        }
         return .svdQuant(
             precision: hasFloatScales ? .nvfp4 : .int4, rank: rank, modelClass: metadata["model_class"])
     }
@@ -111,12 +126,12 @@ public enum CheckpointKind: Sendable, Equatable, CustomStringConvertible {
     /// - Returns: its elements; in a 4-bit checkpoint two for each byte of codes, and none for scales and low-rank pairs.
     func parameterCount(of entry: TensorEntry) -> Int {
         switch self {
-        case .svdQuant, .awq:
+        case .svdQuant, .nunchakuLite, .nibble, .awq:
             let part = entry.name.split(separator: ".").last ?? ""
-            if part == "qweight" { return entry.byteRange.count * 2 }
+            if part == "qweight" || part == "codes" { return entry.byteRange.count * 2 }
             let isAuxiliary = [
                 "wscales", "wzeros", "wtscale", "wcscales", "smooth", "smooth_orig", "smooth_factor",
-                "smooth_factor_orig", "lora_down", "lora_up", "proj_down", "proj_up",
+                "smooth_factor_orig", "lora_down", "lora_up", "proj_down", "proj_up", "scales", "zeros", "down", "up",
             ].contains(String(part))
             return isAuxiliary ? 0 : entry.shape.elementCount
         default:

@@ -28,8 +28,17 @@ public struct TensorDeclaration: Sendable, Hashable {
 /// disk. Until then, and whenever something fails, a file that was there before is untouched. A writer that is dropped
 /// before `finish()` removes the temporary.
 public final class SafetensorsWriter {
-    /// The tensors in the order of their data, which is that of the reference implementation: larger elements first,
-    /// then by name, so that every tensor is aligned to its elements.
+    /// In which order the tensors' data lie.
+    public enum Order: Sendable {
+        /// That of the reference implementation: larger elements first, then by name, so that every tensor is aligned to
+        /// its elements.
+        case standard
+        /// That of the list; the first begins at a multiple of so many bytes, and so does whatever follows tensors whose
+        /// sizes are multiples.
+        case asListed(alignment: Int)
+    }
+
+    /// The tensors in the order of their data.
     public let declarations: [TensorDeclaration]
 
     private let path: String
@@ -45,18 +54,20 @@ public final class SafetensorsWriter {
     ///   - path: the target; a file there is replaced at the end, a symbolic link too.
     ///   - tensors: all tensors; names must differ.
     ///   - metadata: the strings of `__metadata__`.
+    ///   - order: of the tensors' data.
     /// - Throws: `CheckpointError.inaccessible` or `.diskFull`.
     public convenience init(
-        _ path: String, tensors: [TensorDeclaration], metadata: [String: String] = [:]
+        _ path: String, tensors: [TensorDeclaration], metadata: [String: String] = [:], order: Order = .standard
     ) throws(CheckpointError) {
-        try self.init(path, tensors: tensors, metadata: metadata) { temporary in
+        try self.init(path, tensors: tensors, metadata: metadata, order: order) { temporary in
             open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
         }
     }
 
     // `create` opens the temporary: tests pass a device that is always full.
     init(
-        _ path: String, tensors: [TensorDeclaration], metadata: [String: String], create: (String) -> Int32
+        _ path: String, tensors: [TensorDeclaration], metadata: [String: String], order: Order = .standard,
+        create: (String) -> Int32
     ) throws(CheckpointError) {
         // A device or a pipe must not be replaced by a file.
         if let type = try? FileManager.default.attributesOfItem(atPath: path)[.type] as? FileAttributeType,
@@ -64,12 +75,8 @@ public final class SafetensorsWriter {
         {
             throw .inaccessible(path: path, reason: "it is there and not a regular file; name another")
         }
-        declarations = tensors.sorted { left, right in
-            let (leftRank, rightRank) = (left.dtype.orderInFile, right.dtype.orderInFile)
-            return leftRank != rightRank
-                ? leftRank < rightRank : left.name.utf8.lexicographicallyPrecedes(right.name.utf8)
-        }
-        let header = Self.header(declarations, metadata)
+        declarations = order.applied(to: tensors)
+        let header = Self.header(declarations, metadata, alignment: order.alignment)
         guard header.count <= SafetensorsHeader.maximumLength else {
             throw .malformed(path: path, reason: "\(tensors.count) tensors need too long a header")
         }
@@ -177,8 +184,10 @@ extension SafetensorsWriter {
         try writer.finish()
     }
 
-    /// The JSON of a header, padded with spaces so that the data begins at a multiple of 8.
-    private static func header(_ tensors: [TensorDeclaration], _ metadata: [String: String]) -> [UInt8] {
+    /// The JSON of a header, padded with spaces so that the data begins at a multiple of the alignment.
+    private static func header(
+        _ tensors: [TensorDeclaration], _ metadata: [String: String], alignment: Int
+    ) -> [UInt8] {
         var members: [String] = []
         if !metadata.isEmpty {
             let strings = metadata.sorted { $0.key < $1.key }.map { "\(quoted($0)):\(quoted($1))" }
@@ -194,7 +203,8 @@ extension SafetensorsWriter {
                     + "\"data_offsets\":[\(offsets)]}")
         }
         var text = [UInt8]("{\(members.joined(separator: ","))}".utf8)
-        text += [UInt8](repeating: 0x20, count: (8 - text.count % 8) % 8)
+        let excess = (SafetensorsHeader.prefixLength + text.count) % alignment
+        text += [UInt8](repeating: 0x20, count: (alignment - excess) % alignment)
         return text
     }
 
@@ -215,6 +225,25 @@ extension SafetensorsWriter {
             }
         }
         return result + "\""
+    }
+}
+
+extension SafetensorsWriter.Order {
+    /// What the data begin at a multiple of; in the reference implementation's files it is 8.
+    fileprivate var alignment: Int {
+        switch self {
+        case .standard: 8
+        case .asListed(let alignment): alignment
+        }
+    }
+
+    fileprivate func applied(to tensors: [TensorDeclaration]) -> [TensorDeclaration] {
+        guard case .standard = self else { return tensors }
+        return tensors.sorted { left, right in
+            let (leftRank, rightRank) = (left.dtype.orderInFile, right.dtype.orderInFile)
+            return leftRank != rightRank
+                ? leftRank < rightRank : left.name.utf8.lexicographicallyPrecedes(right.name.utf8)
+        }
     }
 }
 

@@ -10,6 +10,8 @@ public struct WeightReader: Sendable {
 
     private final class Requests: Sendable {
         let tensors = Mutex<[String: Tensor]>([:])
+        /// The parts of layers that a source brought into an order of its own.
+        let parts = Mutex<[String: Tensor]>([:])
     }
 
     /// A reader of all of a source.
@@ -59,9 +61,30 @@ public struct WeightReader: Sendable {
         return Tensor(values, shape: [count])
     }
 
+    /// Remembers parts of a layer that a network got from its source otherwise than by name.
+    ///
+    /// - Parameters:
+    ///   - parts: by their names below the layer's.
+    ///   - name: the layer's.
+    public func remember(_ parts: [String: Tensor], of name: String) {
+        requests.parts.withLock { all in
+            for (key, part) in parts { all["\(prefix)\(name).\(key)"] = part }
+        }
+    }
+
+    /// All tensors that were read through this reader and the readers below it, and what they remember.
+    private var known: [String: Tensor] {
+        let parts = requests.parts.withLock { $0 }
+        return requests.tensors.withLock { $0 }.merging(parts) { tensor, _ in tensor }
+            .filter { $0.key.hasPrefix(prefix) }
+    }
+
     /// All tensors that were read through this reader and the readers below it.
-    public var mappedWeights: MappedWeights {
-        MappedWeights(requests.tensors.withLock { all in all.filter { $0.key.hasPrefix(prefix) }.map(\.value) })
+    public var mappedWeights: MappedWeights { MappedWeights(Array(known.values)) }
+
+    /// Bytes of those that are not mapped but in memory of their own, and stay there.
+    public var ownedByteCount: Int {
+        known.values.reduce(0) { $0 + ($1.storage.path == nil ? $1.elementCount * $1.dtype.byteSize : 0) }
     }
 
     /// A few letters that tell this checkpoint from another of the same shapes: a hash (FNV-1a) of all names, types and
@@ -86,8 +109,7 @@ public struct WeightReader: Sendable {
     /// Throws when one of the tensors read through this reader holds NaN or infinity. Reads all of them: for use when a
     /// result is not finite, to find out why.
     public func checkFinite() throws(CheckpointError) {
-        let tensors = requests.tensors.withLock { all in all.filter { $0.key.hasPrefix(prefix) } }
-        for (name, tensor) in tensors.sorted(by: { $0.key < $1.key }) {
+        for (name, tensor) in known.sorted(by: { $0.key < $1.key }) where tensor.dtype.isFloatingPoint {
             for row in 0..<tensor.rows where !tensor.rows(row..<row + 1).floats().allSatisfy(\.isFinite) {
                 throw .notFinite(path: source.location, name: name)
             }

@@ -23,7 +23,7 @@ public actor FluxPipeline {
         /// Bytes of memory to stay below, mapped weights included; nil: what the machine has.
         public var memoryLimit: Int?
         /// Another transformer than the folder's: a folder, or a single file under diffusers' or BFL's names, or a 4-bit
-        /// one of Nunchaku.
+        /// one of any form.
         public var transformer: String?
         /// What the inputs of a 4-bit transformer's layers are quantized to.
         public var activations = ActivationBits.int4
@@ -71,13 +71,13 @@ public actor FluxPipeline {
         compute = Compute(
             precision: options.precision, activationBits: options.activations, accumulation: options.accumulation,
             pool: ThreadPool(threadCount: options.threads))
-        memory = MemoryPolicy(limit: options.memoryLimit)
         clipTokenizer = try CLIPTokenizer(folder: folder.url(.tokenizer))
         t5Tokenizer = try T5Tokenizer(folder: folder.url(.tokenizer2))
         scheduler = try FlowMatchEulerDiscreteScheduler(
             folder.config(.scheduler, as: FlowMatchEulerDiscreteScheduler.Configuration.self))
         autoencoderConfig = try folder.config(.vae, as: AutoencoderConfig.self)
-        transformer = try Self.openTransformer(options.transformer, in: folder)
+        transformer = try Self.openTransformer(options, in: folder, on: compute.pool)
+        memory = MemoryPolicy(limit: options.memoryLimit, resident: transformer.weights.ownedByteCount)
         let config = transformer.config
         guard config.inChannels == 4 * autoencoderConfig.latentChannels, config.outChannels == config.inChannels else {
             throw PipelineError.inconsistentModel(
@@ -89,14 +89,22 @@ public actor FluxPipeline {
     }
 
     /// The folder's transformer, or the one that takes its place.
-    private static func openTransformer(_ replacement: String?, in folder: ModelFolder) throws -> FluxTransformer {
-        guard let replacement else {
+    private static func openTransformer(
+        _ options: Options, in folder: ModelFolder, on pool: ThreadPool
+    ) throws -> FluxTransformer {
+        let path = options.transformer ?? folder.folder(.transformer)
+        if Checkpoint.int4Form(of: path) != nil {
+            let checkpoint = try Checkpoint.openInt4(path)
+            if !checkpoint.isMapped {
+                // Before minutes are spent on bringing into order what cannot stay.
+                try MemoryPolicy(limit: options.memoryLimit, resident: checkpoint.packedByteCount)
+                    .check(0, of: "opening the transformer")
+            }
+            return try FluxTransformer(checkpoint.config(as: FluxConfig.self), quantized: checkpoint, on: pool)
+        }
+        guard let replacement = options.transformer else {
             let config = try folder.config(.transformer, as: FluxConfig.self)
             return try FluxTransformer(config, weights: WeightReader(folder.weights(.transformer)))
-        }
-        if NunchakuCheckpoint.isOne(replacement) {
-            let checkpoint = try NunchakuCheckpoint(replacement)
-            return try FluxTransformer(checkpoint.config(as: FluxConfig.self), quantized: checkpoint)
         }
         let (config, source) = try openPlain(replacement, in: folder)
         return try FluxTransformer(config, weights: WeightReader(source))

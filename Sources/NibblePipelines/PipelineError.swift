@@ -6,6 +6,8 @@ public enum PipelineError: Error, Equatable, CustomStringConvertible {
     case inconsistentModel(path: String, reason: String)
     /// The activations alone take more memory than there is.
     case tooLarge(stage: String, bytes: Int, limit: Int)
+    /// Weights that have to be brought into the kernels' order, and cannot leave memory, do not fit.
+    case cannotStream(bytes: Int, beside: Int, limit: Int)
     /// A network's result holds NaN or infinity although its weights do not.
     case notFinite(stage: String)
 
@@ -18,6 +20,10 @@ public enum PipelineError: Error, Equatable, CustomStringConvertible {
         case .tooLarge(let stage, let bytes, let limit):
             "\(stage) of a picture of this size takes about \(bytes >> 20) MiB beside the weights; there are "
                 + "\(limit >> 20) MiB; choose a smaller picture, or more with --memory"
+        case .cannotStream(let bytes, let activations, let limit):
+            "this form of 4-bit weights takes \(bytes >> 20) MiB in the kernels' order, beside \(activations >> 20) MiB "
+                + "for the picture; there are \(limit >> 20) MiB; 'nibble convert FILE --to nibble' makes a file that is "
+                + "read block by block"
         case .notFinite(let stage):
             "\(stage) gave numbers that are not finite, although all its weights are; with --precision bf16, try f32"
         }

@@ -15,7 +15,7 @@ public struct QuantizedWeights: Sendable {
     /// Inputs that share a scale.
     public static let groupSize = Int(NIBBLE_GROUP)
     /// Outputs that lie together.
-    public static let tileOutputs = Int(NIBBLE_TILE_OUTPUTS)
+    public static let tileOutputs = KernelOrder.tileOutputs
     /// What ranks are padded to.
     public static let rankMultiple = Int(NIBBLE_RANK_MULTIPLE)
 
@@ -55,25 +55,22 @@ public struct QuantizedWeights: Sendable {
         packing codes: Tensor, scales: Tensor, smooth: Tensor, down: Tensor, up: Tensor, bias: Tensor, isShifted: Bool
     ) {
         let (output, input, rank) = (codes.rows, codes.width, down.rows)
-        precondition(codes.dtype == .int8 && input % Self.groupSize == 0 && codes.isContiguous)
+        precondition(codes.dtype == .int8 && input % Self.groupSize == 0)
         precondition(scales.dtype == .bfloat16 && scales.shape == [output, input / Self.groupSize])
         precondition(down.dtype == .bfloat16 && (rank == 0 || down.width == input))
         precondition(up.dtype == .bfloat16 && up.elementCount == output * rank)
-        precondition(scales.isContiguous && down.isContiguous && up.isContiguous)
-        let tiles = (output + Self.tileOutputs - 1) / Self.tileOutputs
-        let padded = (rank + Self.rankMultiple - 1) / Self.rankMultiple * Self.rankMultiple
+        let tiles = KernelOrder.tiles(output)
+        let padded = KernelOrder.paddedRank(rank)
         let packed = (
             codes: Tensor(zeros: [tiles, input / 8, 64], .uint8),
             scales: Tensor(zeros: [tiles, input / Self.groupSize, Self.tileOutputs], .bfloat16),
             down: Tensor(zeros: [input / 2, padded, 2], .bfloat16),
             up: Tensor(zeros: [tiles, padded, Self.tileOutputs], .bfloat16)
         )
-        nibble_pack_codes(codes.readable(Int8.self), 8, input, output, packed.codes.mutable(UInt8.self))
-        nibble_pack_scales(scales.readable(UInt16.self), input, output, packed.scales.mutable(UInt16.self))
-        if rank > 0 {
-            nibble_pack_down(down.readable(UInt16.self), input, rank, packed.down.mutable(UInt16.self))
-            nibble_pack_up(up.readable(UInt16.self), output, rank, packed.up.mutable(UInt16.self))
-        }
+        KernelOrder.pack(codes: codes, into: packed.codes)
+        KernelOrder.pack(scales: scales, into: packed.scales)
+        KernelOrder.pack(down: down, into: packed.down)
+        KernelOrder.pack(up: up, into: packed.up)
         self.init(
             output: output, codes: packed.codes, scales: packed.scales, smooth: smooth, down: packed.down,
             up: packed.up, bias: bias, isShifted: isShifted)
@@ -84,7 +81,7 @@ public struct QuantizedWeights: Sendable {
         output: Int, codes: Tensor, scales: Tensor, smooth: Tensor, down: Tensor, up: Tensor, bias: Tensor,
         isShifted: Bool
     ) {
-        let tiles = (output + Self.tileOutputs - 1) / Self.tileOutputs
+        let tiles = KernelOrder.tiles(output)
         let input = codes.shape[1] * 8
         let rank = down.shape[1]
         precondition(codes.dtype == .uint8 && codes.shape == [tiles, input / 8, 64] && input % Self.groupSize == 0)
@@ -136,21 +133,21 @@ public struct QuantizedRowWeights: Sendable {
     /// Packs the logical form.
     ///
     /// - Parameters:
-    ///   - codes: `[output, input]` I8, 0 to 15; input a multiple of 64.
+    ///   - codes: `[output, input]` U8, 0 to 15; input a multiple of 64.
     ///   - scales: `[output, input / 64]` BF16.
     ///   - zeros: `[output, input / 64]` BF16.
     ///   - bias: `[output]` F32.
     public init(packing codes: Tensor, scales: Tensor, zeros: Tensor, bias: Tensor) {
         let (output, input) = (codes.rows, codes.width)
         let groups = input / QuantizedWeights.groupSize
-        precondition(codes.dtype == .int8 && input % QuantizedWeights.groupSize == 0 && codes.isContiguous)
-        let tiles = (output + QuantizedWeights.tileOutputs - 1) / QuantizedWeights.tileOutputs
+        precondition(codes.dtype == .uint8 && input % QuantizedWeights.groupSize == 0)
+        let tiles = KernelOrder.tiles(output)
         let packed = Tensor(zeros: [tiles, input / 8, 64], .uint8)
-        nibble_pack_codes(codes.readable(Int8.self), 0, input, output, packed.mutable(UInt8.self))
+        KernelOrder.pack(codes: codes, into: packed)
         let pair = [scales, zeros].map { values in
-            precondition(values.dtype == .bfloat16 && values.shape == [output, groups] && values.isContiguous)
+            precondition(values.dtype == .bfloat16 && values.shape == [output, groups])
             let tensor = Tensor(zeros: [tiles, groups, QuantizedWeights.tileOutputs], .bfloat16)
-            nibble_pack_scales(values.readable(UInt16.self), input, output, tensor.mutable(UInt16.self))
+            KernelOrder.pack(scales: values, into: tensor)
             return tensor
         }
         self.init(output: output, codes: packed, scales: pair[0], zeros: pair[1], bias: bias)
@@ -158,7 +155,7 @@ public struct QuantizedRowWeights: Sendable {
 
     /// Takes tensors that are in the kernels' order already.
     public init(output: Int, codes: Tensor, scales: Tensor, zeros: Tensor, bias: Tensor) {
-        let tiles = (output + QuantizedWeights.tileOutputs - 1) / QuantizedWeights.tileOutputs
+        let tiles = KernelOrder.tiles(output)
         let groups = codes.shape[1] / 8
         precondition(codes.dtype == .uint8 && codes.shape == [tiles, groups * 8, 64])
         for tensor in [scales, zeros] {

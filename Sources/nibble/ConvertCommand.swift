@@ -10,11 +10,13 @@ struct ConvertCommand: AsyncParsableCommand {
         abstract: "Write a 4-bit transformer in another form.",
         usage: "nibble convert <input> --to <form> --output <path> [options]",
         discussion: """
-            Reads a Nunchaku INT4 transformer: a single file, or the older folder with transformer_blocks.safetensors. \
-            Works layer by layer, so that memory is small whatever the model's size, and looks at every number on the way.
+            Reads a 4-bit transformer of any of these forms: Nunchaku's INT4 single file or its older folder with \
+            transformer_blocks.safetensors, a folder of Nunchaku Lite, a nibble file. Works layer by layer, so that \
+            memory is small whatever the model's size, and looks at every number on the way.
             """)
 
     enum Form: String, ExpressibleByArgument, CaseIterable {
+        case nibble
         case nunchaku
         case nunchakuLite = "nunchaku-lite"
         case dequantized
@@ -26,7 +28,8 @@ struct ConvertCommand: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "nunchaku: the single file that Nunchaku reads. nunchaku-lite: a folder that diffusers itself reads and runs "
+            "nibble: one file in the order of this program's kernels, which opens at once and is read block by block where "
+                + "memory is short. nunchaku: the single file that Nunchaku reads. nunchaku-lite: a folder that diffusers itself reads and runs "
                 + "with Nunchaku's kernels. dequantized: an ordinary model in bf16 under diffusers' "
                 + "names, which computes as the 4-bit model does with activations that are not quantized.",
             valueName: "form"))
@@ -35,7 +38,7 @@ struct ConvertCommand: AsyncParsableCommand {
     @Option(
         name: .shortAndLong,
         help: ArgumentHelp(
-            "Where it goes. nunchaku: a .safetensors file. nunchaku-lite: a folder. dequantized: either; a folder gets "
+            "Where it goes. nibble, nunchaku: a .safetensors file. nunchaku-lite: a folder. dequantized: either; a folder gets "
                 + "config.json too.",
             valueName: "path"), completion: .file())
     var output: String
@@ -51,13 +54,14 @@ struct ConvertCommand: AsyncParsableCommand {
         if to == .nunchakuLite, output.hasSuffix(".safetensors") {
             throw ValidationError("--output: found '\(output)'; expected a folder")
         }
-        if to == .nunchaku, !output.hasSuffix(".safetensors") {
+        if [.nibble, .nunchaku].contains(to), !output.hasSuffix(".safetensors") {
             throw ValidationError("--output: found '\(output)'; expected a name that ends in .safetensors")
         }
     }
 
     func run() async throws {
-        let checkpoint = try NunchakuCheckpoint(try await ModelFetcher(isQuiet: quiet).path(of: input))
+        let checkpoint = try Checkpoint.openInt4(try await ModelFetcher(isQuiet: quiet).path(of: input))
+        let pool = ThreadPool(threadCount: threads)
         var line = ProgressLine(isQuiet: quiet)
         defer { line.clear() }
         let start = ContinuousClock.now
@@ -69,14 +73,10 @@ struct ConvertCommand: AsyncParsableCommand {
             line.show(fraction, "\(ByteCount(done)) of \(ByteCount(total))\(left)", isMilestone: true)
         }
         switch to {
-        case .nunchakuLite:
-            try checkpoint.writeLite(to: output) { done, total in
-                try Task.checkCancellation()
-                line.show(Double(done) / Double(max(total, 1)), "layer \(done) of \(total)", isMilestone: true)
-            }
-        case .nunchaku: try checkpoint.write(to: output, progress: report)
+        case .nibble: try checkpoint.writeNibble(to: output, on: pool, progress: report)
+        case .nunchaku: try checkpoint.writeNunchaku(to: output, on: pool, progress: report)
+        case .nunchakuLite: try checkpoint.writeLite(to: output, on: pool, progress: report)
         case .dequantized:
-            let pool = threads.map { ThreadPool(threadCount: $0) } ?? ThreadPool()
             try DequantizedFluxCheckpoint(checkpoint, on: pool).write(to: output, progress: report)
         }
     }

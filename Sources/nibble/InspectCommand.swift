@@ -49,7 +49,7 @@ struct InspectCommand: AsyncParsableCommand {
         guard verify, let int4 else { return }
         let checkpoint = try int4.get()
         try showingProgress { show in
-            try checkpoint.verifyLayers { done, total in
+            try checkpoint.verifyLayers(on: ThreadPool()) { done, total in
                 show(done, total, "verifying 4-bit layer \(done) of \(total)")
             }
         }
@@ -57,9 +57,12 @@ struct InspectCommand: AsyncParsableCommand {
     }
 
     /// A 4-bit transformer, opened, or what is wrong with it; nil for anything else.
-    private func int4Checkpoint(_ inspection: Inspection) -> Result<NunchakuCheckpoint, CheckpointError>? {
+    private func int4Checkpoint(_ inspection: Inspection) -> Result<any Int4Checkpoint, CheckpointError>? {
         let component = inspection.components.first { component in
-            if case .svdQuant(.int4, _, _) = component.kind { true } else { false }
+            switch component.kind {
+            case .svdQuant(.int4, _, _), .nunchakuLite(.int4, _), .nibble: true
+            default: false
+            }
         }
         // A legacy folder's tensors are in two files; other folders may hold several models.
         let isFolder = inspection.components.contains { $0.name == "unquantized_layers.safetensors" }
@@ -67,7 +70,7 @@ struct InspectCommand: AsyncParsableCommand {
             return nil
         }
         do throws(CheckpointError) {
-            return .success(try NunchakuCheckpoint(isFolder ? path : component.path))
+            return .success(try Checkpoint.openInt4(isFolder ? path : component.path))
         } catch {
             return .failure(error)
         }
@@ -211,7 +214,7 @@ private struct InspectionReport: Encodable {
 /// What is printed for people.
 private enum InspectionTable {
     /// The layers of a 4-bit transformer, or why they cannot be listed.
-    static func lines(_ int4: Result<NunchakuCheckpoint, CheckpointError>) -> [String] {
+    static func lines(_ int4: Result<any Int4Checkpoint, CheckpointError>) -> [String] {
         switch int4 {
         case .success(let checkpoint):
             let rows = checkpoint.layerGroups.map { [$0.name, "\($0.count) x", $0.description] }

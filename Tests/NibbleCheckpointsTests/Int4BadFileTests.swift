@@ -236,7 +236,7 @@ struct Int4BadFileTests {
             }
             strings[key] = String(decoding: bytes, as: UTF8.self)
             do throws(CheckpointError) {
-                let parsed = try NunchakuMetadata(strings, path: "file")
+                let parsed = try Int4Metadata(strings, path: "file")
                 #expect(Int4FluxSchema(parsed.sizes).layers.count <= 10 * 1024 + 5 * 1024)
             } catch { refused += 1 }
         }

@@ -79,7 +79,7 @@ struct Int4CheckpointTests {
         #expect(norm.count == checkpoint.sizes.singleBlocks && norm.rank == nil)
         #expect(norm.description.contains("W4A16") && norm.description.contains("3 interleaved vectors"))
         var steps = 0
-        try checkpoint.verifyLayers { _, _ in steps += 1 }
+        try checkpoint.verifyLayers(on: ThreadPool(threadCount: 2)) { _, _ in steps += 1 }
         #expect(steps == checkpoint.layers.count)
     }
 

@@ -20,7 +20,7 @@ struct Int4ConversionTests {
         for path in [model.file, model.legacy] {
             let target = folder.path + "/copy.safetensors"
             var last = (0, 0)
-            try NunchakuCheckpoint(path).write(to: target) { last = ($0, $1) }
+            try NunchakuCheckpoint(path).writeNunchaku(to: target, on: pool) { last = ($0, $1) }
             let copy = try SafetensorsFile(target)
             #expect(copy.metadata == original.metadata)
             #expect(copy.entries.map(\.name) == original.entries.map(\.name))
@@ -37,7 +37,7 @@ struct Int4ConversionTests {
         let checkpoint = try NunchakuCheckpoint(model.file)
         let target = folder.path + "/copy.safetensors"
         func stop(_ done: Int, _: Int) throws { if done > 0 { throw CancellationError() } }
-        #expect(throws: CancellationError.self) { try checkpoint.write(to: target, progress: stop) }
+        #expect(throws: CancellationError.self) { try checkpoint.writeNunchaku(to: target, on: pool, progress: stop) }
         #expect(throws: CancellationError.self) {
             try DequantizedFluxCheckpoint(checkpoint, on: pool).write(to: target, progress: stop)
         }
@@ -148,7 +148,7 @@ struct Int4ConversionTests {
         }
         let checkpoint = try NunchakuCheckpoint(model.file)
         let target = folder.path + "/lite"
-        try checkpoint.writeLite(to: target)
+        try checkpoint.writeLite(to: target, on: pool)
         let config = try decodeConfiguration(target + "/config.json", as: Config.self).quantization_config
         #expect(config.quant_method == "nunchaku_lite" && config.svdq_w4a4.group_size == 64)
         #expect(try decodeConfiguration(target + "/config.json", as: Int4FluxSizes.self) == checkpoint.sizes)

@@ -23,10 +23,10 @@ import Testing
         return tensor
     }
 
-    private static func bytes(_ shape: Shape, _ value: (Int) -> Int8) -> Tensor {
-        let tensor = Tensor(zeros: shape, .int8)
+    private static func bytes(_ shape: Shape, _ value: (Int) -> UInt8) -> Tensor {
+        let tensor = Tensor(zeros: shape, .uint8)
         for index in 0..<shape.elementCount {
-            tensor.mutableAddress.storeBytes(of: value(index), toByteOffset: index, as: Int8.self)
+            tensor.mutableAddress.storeBytes(of: value(index), toByteOffset: index, as: UInt8.self)
         }
         return tensor
     }

@@ -84,7 +84,8 @@ size_t nibble_packed_scales_bytes(size_t in, size_t out);
 size_t nibble_packed_up_bytes(size_t out, size_t rank);
 size_t nibble_packed_down_bytes(size_t in, size_t rank);
 
-/// codes [out, in], -8 ... 7 with an offset of 8, or 0 ... 15 with an offset of 0 -> packed.
+/// codes [out, in], -8 ... 7 with an offset of 8, or 0 ... 15 with an offset of 0 -> packed. Tiles
+/// of 16 outputs lie one behind the other: threads may each pack some of them.
 void nibble_pack_codes(const int8_t *codes, int offset, size_t in, size_t out, uint8_t *packed);
 /// The inverse.
 void nibble_unpack_codes(const uint8_t *packed, int offset, size_t in, size_t out, int8_t *codes);
@@ -94,8 +95,12 @@ void nibble_pack_scales(const uint16_t *scales, size_t in, size_t out, uint16_t 
 void nibble_unpack_scales(const uint16_t *packed, size_t in, size_t out, uint16_t *scales);
 /// up [out, rank] bf16 -> packed.
 void nibble_pack_up(const uint16_t *up, size_t out, size_t rank, uint16_t *packed);
+/// The inverse.
+void nibble_unpack_up(const uint16_t *packed, size_t out, size_t rank, uint16_t *up);
 /// down [rank, in] bf16 -> packed.
 void nibble_pack_down(const uint16_t *down, size_t in, size_t rank, uint16_t *packed);
+/// The inverse.
+void nibble_unpack_down(const uint16_t *packed, size_t in, size_t rank, uint16_t *down);
 
 #pragma clang assume_nonnull end
 

@@ -9,7 +9,7 @@ public struct DequantizedFluxCheckpoint: TensorSource {
     /// Diffusers' names.
     public let tensorNames: Set<String>
 
-    private let source: NunchakuCheckpoint
+    private let source: any Int4Checkpoint
     private let parts: [String: Part]
     private let dtype: DType
     private let pool: ThreadPool
@@ -35,7 +35,7 @@ public struct DequantizedFluxCheckpoint: TensorSource {
     ///   - source: the checkpoint.
     ///   - dtype: the type of what is computed, F32 or BF16; tensors that are not quantized keep theirs.
     ///   - pool: the threads that compute.
-    public init(_ source: NunchakuCheckpoint, dtype: DType = .bfloat16, on pool: ThreadPool) {
+    public init(_ source: any Int4Checkpoint, dtype: DType = .bfloat16, on pool: ThreadPool) {
         precondition(dtype == .float32 || dtype == .bfloat16)
         location = source.location
         self.source = source
@@ -45,9 +45,9 @@ public struct DequantizedFluxCheckpoint: TensorSource {
         tensorNames = Set(parts.keys)
     }
 
-    private static func parts(of source: NunchakuCheckpoint) -> [String: Part] {
+    private static func parts(of source: any Int4Checkpoint) -> [String: Part] {
         var parts: [String: Part] = [:]
-        for name in source.plainTensors { parts[DiffusersLinear.name(plain: name)] = .plain(name) }
+        for name in source.plainTensors { parts[DiffusersLinear.name(plain: name, of: source.structure)] = .plain(name) }
         for linear in DiffusersLinear.all(of: source) {
             for quantity in Quantity.allCases {
                 parts["\(linear.name).\(quantity.rawValue)"] =
@@ -123,7 +123,7 @@ extension DequantizedFluxCheckpoint {
     private func writeWeight(_ layer: Int4Layer, _ rows: Range<Int>, into target: Tensor) throws(CheckpointError) {
         switch layer.kind {
         case .w4a4: try source.weights(layer, rows: rows).writeEffectiveWeight(into: target, on: pool)
-        case .w4a16: try source.modulation(layer).writeEffectiveWeight(into: target, on: pool)
+        case .w4a16: try source.modulation(layer, on: pool).writeEffectiveWeight(into: target, on: pool)
         }
     }
 

@@ -1,9 +1,10 @@
-/// A linear layer of diffusers' FLUX.1 and where a Nunchaku checkpoint has it: some outputs of a layer (q, k and v are
-/// fused there), or two layers whose outputs are added (a single block's output is split there by its inputs).
+/// A linear layer of diffusers' FLUX.1 and where a 4-bit checkpoint has it. In one of Nunchaku's structure that is some
+/// outputs of a layer (q, k and v are fused there), or two layers whose outputs are added (a single block's output is
+/// split there by its inputs); in one of diffusers' structure a layer of the same name.
 struct DiffusersLinear: Sendable {
     /// Diffusers' name.
     let name: String
-    /// Nunchaku's layer; where there are two, that of the first inputs.
+    /// The checkpoint's layer; where there are two, that of the first inputs.
     let first: Int4Layer
     /// Its outputs.
     let rows: Range<Int>
@@ -16,7 +17,12 @@ struct DiffusersLinear: Sendable {
     var inputs: Int { first.inputs + (second?.inputs ?? 0) }
 
     /// All quantized layers of a checkpoint.
-    static func all(of source: NunchakuCheckpoint) -> [DiffusersLinear] {
+    static func all(of source: any Int4Checkpoint) -> [DiffusersLinear] {
+        guard source.structure == .nunchaku else {
+            return source.layers.map {
+                DiffusersLinear(name: $0.name, first: $0, rows: 0..<$0.outputs, second: nil)
+            }
+        }
         let layers = Dictionary(uniqueKeysWithValues: source.layers.map { ($0.name, $0) })
         return source.layers.flatMap { layer -> [DiffusersLinear] in
             let names = names(of: layer)
@@ -57,7 +63,7 @@ struct DiffusersLinear: Sendable {
     }
 
     /// Diffusers' name of a tensor that is not quantized: the norms of heads belong to the attention there.
-    static func name(plain name: String) -> String {
-        name.contains("transformer_blocks.") ? name.replacing(".norm_", with: ".attn.norm_") : name
+    static func name(plain name: String, of structure: Int4Structure) -> String {
+        structure == .nunchaku && name.contains("transformer_blocks.") ? name.replacing(".norm_", with: ".attn.norm_") : name
     }
 }

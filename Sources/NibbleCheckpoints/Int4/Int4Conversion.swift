@@ -1,27 +1,102 @@
 internal import Foundation
-internal import NibbleTensors
+public import NibbleTensors
 
-extension NunchakuCheckpoint {
+extension Int4Checkpoint {
     /// Writes the checkpoint as Nunchaku's single file, layer by layer; no more than one is in memory. Every number is
     /// looked at on the way.
     ///
     /// - Parameters:
     ///   - path: the file.
+    ///   - pool: the threads that bring layers into order.
+    ///   - progress: called before each layer with bytes done and bytes in all; may throw to stop, and nothing is left.
+    /// - Throws: `CheckpointError`: `.notConvertible` for a checkpoint of diffusers' structure; or what `progress` throws.
+    public func writeNunchaku(
+        to path: String, on pool: ThreadPool, progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
+    ) throws {
+        guard structure == .nunchaku else {
+            throw CheckpointError.notConvertible(
+                path: location, to: Int4Form.nunchaku.rawValue,
+                reason: "its layers are cut as diffusers' are: a single block's output is one layer, whose low-rank pair and "
+                    + "bias cannot be parted into the two layers of Nunchaku's engine without loss")
+        }
+        try write(to: path, .nunchaku, metadata: metadata, progress: progress) { layer throws(CheckpointError) in
+            switch layer.kind {
+            case .w4a4: try nunchakuParts(layer, on: pool)
+            case .w4a16: try modulation(layer, on: pool).packed(on: pool)
+            }
+        }
+    }
+
+    /// A layer in Nunchaku's order.
+    private func nunchakuParts(_ layer: Int4Layer, on pool: ThreadPool) throws(CheckpointError) -> [String: Tensor] {
+        let tensors = layer.tensors(rank: rank(of: layer) ?? 0)
+        let result = Dictionary(
+            uniqueKeysWithValues: tensors.map { key, tensor in
+                (key, Tensor(zeros: tensor.shape, key == "qweight" ? .int8 : dtype(of: key, in: layer)))
+            })
+        try forEachPiece(layer, on: pool) { rows, piece in
+            for (key, part) in piece.packed() {
+                guard let whole = result[key] else { continue }
+                switch key {
+                case "qweight", "lora_up", "bias": part.copy(to: whole.rows(rows))
+                // Tiles of 128 outputs lie one behind the other, whatever the shape says.
+                case "wscales":
+                    let groups = part.shape[0]
+                    part.reshaped([rows.count, groups]).copy(
+                        to: whole.reshaped([layer.outputs, groups]).rows(rows))
+                default: if rows.lowerBound == 0 { part.copy(to: whole) }
+                }
+            }
+        }
+        return result
+    }
+
+    /// Writes the checkpoint as a nibble file, layer by layer; no more than one is in memory. Every number is looked at on
+    /// the way. Numbers that the kernels read in place are rounded to bfloat16 if they are of float16.
+    ///
+    /// - Parameters:
+    ///   - path: the file.
+    ///   - pool: the threads that bring layers into order.
     ///   - progress: called before each layer with bytes done and bytes in all; may throw to stop, and nothing is left.
     /// - Throws: `CheckpointError`, or what `progress` throws.
-    public func write(to path: String, progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }) throws {
-        var declarations: [TensorDeclaration] = []
-        for name in tensorNames {
-            let tensor = try tensor(name)
-            declarations.append(TensorDeclaration(name: name, dtype: tensor.dtype, shape: tensor.shape))
+    public func writeNibble(
+        to path: String, on pool: ThreadPool, progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
+    ) throws {
+        let strings = metadata.merging(["format": NibbleCheckpoint.format, "format_version": NibbleCheckpoint.version]) {
+            $1
         }
+        try write(to: path, .nibble, metadata: strings, progress: progress) { layer throws(CheckpointError) in
+            if isMapped { try verify(layer, on: pool) }
+            return switch layer.kind {
+            case .w4a4: try packed(layer, on: pool).parts
+            case .w4a16: try packedModulation(layer, on: pool).parts
+            }
+        }
+    }
+
+    /// Writes a file of a form, layer by layer.
+    ///
+    /// - Parameters:
+    ///   - path: the file.
+    ///   - form: of the file.
+    ///   - metadata: its `__metadata__`.
+    ///   - progress: as above.
+    ///   - parts: a layer's tensors, by Nunchaku's keys.
+    private func write(
+        to path: String, _ form: Int4Form, metadata: [String: String],
+        progress: (_ done: Int, _ total: Int) throws -> Void,
+        parts: (Int4Layer) throws(CheckpointError) -> [String: Tensor]
+    ) throws {
+        let declarations = try declarations(form)
         let total = declarations.reduce(0) { $0 + $1.byteCount }
-        let writer = try SafetensorsWriter(path, tensors: declarations, metadata: metadata)
+        let writer = try SafetensorsWriter(
+            path, tensors: declarations, metadata: metadata,
+            order: form == .nibble ? .asListed(alignment: KernelOrder.alignment) : .standard)
         var done = 0
         for layer in layers {
             try progress(done, total)
-            for (key, tensor) in try packed(layer) {
-                try writer.write("\(layer.name).\(key)", tensor)
+            for (key, tensor) in try parts(layer) {
+                try writer.write("\(layer.name).\(form.key(key))", tensor)
                 done += tensor.bytes.count
             }
             try release(layer)
@@ -31,18 +106,30 @@ extension NunchakuCheckpoint {
         try writer.finish()
     }
 
-    private func packed(_ layer: Int4Layer) throws(CheckpointError) -> [String: Tensor] {
-        switch layer.kind {
-        case .w4a4: try weights(layer).packed()
-        case .w4a16: try modulation(layer).packed()
+    /// All tensors of a file of a form: what the kernels read in place first, block by block, then vectors, which are all
+    /// read when the file is opened, then what is not quantized. Sizes that are no multiple of the alignment come last,
+    /// those of larger elements first.
+    private func declarations(_ form: Int4Form) throws(CheckpointError) -> [TensorDeclaration] {
+        var (large, vectors): ([TensorDeclaration], [TensorDeclaration]) = ([], [])
+        for layer in layers {
+            for key in ["qweight", "wscales", "wzeros", "lora_down", "lora_up", "smooth", "smooth_orig", "bias"] {
+                guard let tensor = layer.tensors(rank: rank(of: layer) ?? 0, form: form)[form.key(key)] else { continue }
+                let isVector = tensor.shape.rank == 1
+                let isFixed = tensor.dtype != .bfloat16 || form == .nibble && !isVector
+                let declaration = TensorDeclaration(
+                    name: "\(layer.name).\(form.key(key))", dtype: isFixed ? tensor.dtype : dtype(of: key, in: layer),
+                    shape: tensor.shape)
+                if isVector { vectors.append(declaration) } else { large.append(declaration) }
+            }
         }
-    }
-
-    /// Lets a layer's pages of the file leave this process's memory.
-    func release(_ layer: Int4Layer) throws(CheckpointError) {
-        var tensors: [Tensor] = []
-        for key in layer.tensors(rank: 0).keys { tensors.append(try tensor("\(layer.name).\(key)")) }
-        MappedWeights(tensors).release()
+        var plain: [TensorDeclaration] = []
+        for name in plainTensors {
+            let tensor = try tensor(name)
+            plain.append(TensorDeclaration(name: name, dtype: tensor.dtype, shape: tensor.shape))
+        }
+        func isWhole(_ tensor: TensorDeclaration) -> Bool { tensor.byteCount.isMultiple(of: KernelOrder.alignment) }
+        return large + vectors + plain.filter(isWhole)
+            + plain.filter { !isWhole($0) }.sorted { $0.dtype.byteSize > $1.dtype.byteSize }
     }
 }
 

@@ -1,6 +1,6 @@
 internal import NibbleTensors
 
-/// A layer with 4-bit weights, as a Nunchaku checkpoint of a FLUX.1 has it.
+/// A layer with 4-bit weights of a FLUX.1.
 public struct Int4Layer: Sendable, Hashable {
     /// How it computes.
     public enum Kind: Sendable, Hashable {
@@ -19,6 +19,14 @@ public struct Int4Layer: Sendable, Hashable {
     /// Input channels.
     public let inputs: Int
 
+    /// See the properties.
+    public init(name: String, kind: Kind, outputs: Int, inputs: Int) {
+        self.name = name
+        self.kind = kind
+        self.outputs = outputs
+        self.inputs = inputs
+    }
+
     /// What is added to the input before it is quantized without sign: a little more than the least value of GELU,
     /// -0.16997; 11/64 is exact in bfloat16.
     public static let unsignedShift: Float = 0.171875
@@ -26,153 +34,43 @@ public struct Int4Layer: Sendable, Hashable {
     /// What is added to this layer's input before it is quantized.
     public var shift: Float { kind == .w4a4(isUnsigned: true) ? Self.unsignedShift : 0 }
 
-    /// The tensors of the layer in Nunchaku's order.
+    /// The tensors of the layer.
     ///
     /// - Parameters:
     ///   - rank: of the low-rank pair; without effect for a modulation.
-    ///   - dtype: the type of all that are not codes.
-    /// - Returns: types and shapes, by key.
-    func tensors(rank: Int, _ dtype: DType = .bfloat16) -> [String: (dtype: DType, shape: Shape)] {
-        switch kind {
-        case .w4a4:
-            return [
-                "qweight": (.int8, [outputs, inputs / 2]), "wscales": (dtype, [inputs / 64, outputs]),
-                "smooth": (dtype, [inputs]), "smooth_orig": (dtype, [inputs]), "lora_down": (dtype, [inputs, rank]),
-                "lora_up": (dtype, [outputs, rank]), "bias": (dtype, [outputs]),
+    ///   - form: of the file.
+    /// - Returns: types and shapes, by that form's keys; BF16 stands for either 16-bit type.
+    func tensors(rank: Int, form: Int4Form = .nunchaku) -> [String: (dtype: DType, shape: Shape)] {
+        let groups = inputs / Int4Weights.groupSize
+        let tile = KernelOrder.tileOutputs
+        let tiles = KernelOrder.tiles(outputs)
+        switch (kind, form) {
+        case (.w4a4, .nunchaku), (.w4a4, .nunchakuLite):
+            let list: [String: (dtype: DType, shape: Shape)] = [
+                "qweight": (.int8, [outputs, inputs / 2]), "wscales": (.bfloat16, [groups, outputs]),
+                "smooth_orig": (.bfloat16, [inputs]), "smooth": (.bfloat16, [inputs]),
+                "lora_down": (.bfloat16, [inputs, rank]), "lora_up": (.bfloat16, [outputs, rank]),
+                "bias": (.bfloat16, [outputs]),
             ]
-        case .w4a16:
-            let groups = ModulationLayout.storedGroups(inputs: inputs)
+            return Dictionary(list.map { (form.key($0.key), $0.value) }) { first, _ in first }
+        case (.w4a16, .nunchaku), (.w4a16, .nunchakuLite):
+            // No kernel reads the rows that the engine's files are filled up with, and diffusers' form has none.
+            let rows = form == .nunchaku ? ModulationLayout.storedGroups(inputs: inputs) : groups
             return [
-                "qweight": (.int32, [outputs / 4, inputs / 2]), "wscales": (dtype, [groups, outputs]),
-                "wzeros": (dtype, [groups, outputs]), "bias": (dtype, [outputs]),
+                "qweight": (.int32, [outputs / 4, inputs / 2]), "wscales": (.bfloat16, [rows, outputs]),
+                "wzeros": (.bfloat16, [rows, outputs]), "bias": (.bfloat16, [outputs]),
+            ]
+        case (.w4a4, .nibble):
+            return [
+                "codes": (.uint8, [tiles, inputs / 8, 64]), "scales": (.bfloat16, [tiles, groups, tile]),
+                "down": (.bfloat16, [inputs / 2, rank, 2]), "up": (.bfloat16, [tiles, rank, tile]),
+                "smooth": (.bfloat16, [inputs]), "smooth_orig": (.bfloat16, [inputs]), "bias": (.bfloat16, [outputs]),
+            ]
+        case (.w4a16, .nibble):
+            return [
+                "codes": (.uint8, [tiles, inputs / 8, 64]), "scales": (.bfloat16, [tiles, groups, tile]),
+                "zeros": (.bfloat16, [tiles, groups, tile]), "bias": (.bfloat16, [outputs]),
             ]
         }
-    }
-}
-
-/// Every tensor of a FLUX.1 in Nunchaku's format.
-struct Int4FluxSchema {
-    /// The layers with 4-bit weights, block by block.
-    let layers: [Int4Layer]
-    /// The tensors that are not quantized, with their shapes.
-    let plain: [(name: String, shape: Shape)]
-
-    /// The list for a model's sizes.
-    init(_ sizes: Int4FluxSizes) {
-        let hidden = sizes.hidden
-        let mlp = 4 * hidden
-        var layers: [Int4Layer] = []
-        var plain: [(name: String, shape: Shape)] = []
-        func quantized(_ name: String, _ outputs: Int, _ inputs: Int, unsigned: Bool = false) {
-            layers.append(
-                Int4Layer(name: name, kind: .w4a4(isUnsigned: unsigned), outputs: outputs, inputs: inputs))
-        }
-        func modulation(_ name: String, splits: Int) {
-            layers.append(
-                Int4Layer(name: name, kind: .w4a16(splits: splits), outputs: splits * hidden, inputs: hidden))
-        }
-        for block in 0..<sizes.doubleBlocks {
-            let prefix = "transformer_blocks.\(block)."
-            modulation(prefix + "norm1.linear", splits: 6)
-            modulation(prefix + "norm1_context.linear", splits: 6)
-            for (attention, feedForward) in [("", "mlp_"), ("_context", "mlp_context_")] {
-                quantized(prefix + "qkv_proj" + attention, 3 * hidden, hidden)
-                quantized(prefix + "out_proj" + attention, hidden, hidden)
-                quantized(prefix + feedForward + "fc1", mlp, hidden)
-                quantized(prefix + feedForward + "fc2", hidden, mlp, unsigned: true)
-            }
-            for norm in ["norm_q", "norm_k", "norm_added_q", "norm_added_k"] {
-                plain.append(("\(prefix)\(norm).weight", [sizes.headDim]))
-            }
-        }
-        for block in 0..<sizes.singleBlocks {
-            let prefix = "single_transformer_blocks.\(block)."
-            modulation(prefix + "norm.linear", splits: 3)
-            quantized(prefix + "qkv_proj", 3 * hidden, hidden)
-            quantized(prefix + "out_proj", hidden, hidden)
-            quantized(prefix + "mlp_fc1", mlp, hidden)
-            quantized(prefix + "mlp_fc2", hidden, mlp, unsigned: true)
-            for norm in ["norm_q", "norm_k"] { plain.append(("\(prefix)\(norm).weight", [sizes.headDim])) }
-        }
-        for (name, outputs, inputs) in Self.unquantizedLayers(sizes) {
-            plain.append((name + ".weight", [outputs, inputs]))
-            plain.append((name + ".bias", [outputs]))
-        }
-        self.layers = layers
-        self.plain = plain
-    }
-
-    /// Name, outputs and inputs of the linear layers outside of the blocks.
-    private static func unquantizedLayers(_ sizes: Int4FluxSizes) -> [(String, Int, Int)] {
-        let hidden = sizes.hidden
-        // The sinusoids of timestep and guidance have 256 channels in every FLUX.1.
-        var embedders = [("timestep_embedder", 256), ("text_embedder", sizes.pooledProjectionDim)]
-        if sizes.guidanceEmbeds { embedders.append(("guidance_embedder", 256)) }
-        return [
-            ("x_embedder", hidden, sizes.inChannels), ("context_embedder", hidden, sizes.jointAttentionDim),
-            ("norm_out.linear", 2 * hidden, hidden), ("proj_out", sizes.outChannels, hidden),
-        ]
-            + embedders.flatMap { name, inputs in
-                [
-                    ("time_text_embed.\(name).linear_1", hidden, inputs),
-                    ("time_text_embed.\(name).linear_2", hidden, hidden),
-                ]
-            }
-    }
-}
-
-/// The sizes of a FLUX.1 that its 4-bit file's configuration states (diffusers' `FluxTransformer2DModel`).
-struct Int4FluxSizes: Decodable, Equatable {
-    var doubleBlocks = 19
-    var singleBlocks = 38
-    var headDim = 128
-    var heads = 24
-    var inChannels = 64
-    var outChannels = 64
-    var jointAttentionDim = 4096
-    var pooledProjectionDim = 768
-    var guidanceEmbeds = false
-
-    /// Channels of the residual stream.
-    var hidden: Int { headDim * heads }
-
-    private enum CodingKeys: String, CodingKey {
-        case doubleBlocks = "num_layers"
-        case singleBlocks = "num_single_layers"
-        case headDim = "attention_head_dim"
-        case heads = "num_attention_heads"
-        case inChannels = "in_channels"
-        case outChannels = "out_channels"
-        case jointAttentionDim = "joint_attention_dim"
-        case pooledProjectionDim = "pooled_projection_dim"
-        case guidanceEmbeds = "guidance_embeds"
-    }
-
-    /// FLUX.1-dev's, but without guidance.
-    init() {}
-
-    /// A missing key has diffusers' default.
-    init(from decoder: any Decoder) throws {
-        self.init()
-        let values = try decoder.container(keyedBy: CodingKeys.self)
-        // Far above any model, and low enough that no product of two overflows and no list of names fills the memory.
-        func size(_ key: CodingKeys, _ standard: Int, in range: ClosedRange<Int> = 1...65_536) throws -> Int {
-            let value = try values.decodeIfPresent(Int.self, forKey: key) ?? standard
-            guard range.contains(value) else {
-                throw DecodingError.dataCorruptedError(
-                    forKey: key, in: values,
-                    debugDescription: "a number from \(range.lowerBound) to \(range.upperBound)")
-            }
-            return value
-        }
-        doubleBlocks = try size(.doubleBlocks, doubleBlocks, in: 0...1024)
-        singleBlocks = try size(.singleBlocks, singleBlocks, in: 0...1024)
-        headDim = try size(.headDim, headDim, in: 1...4096)
-        heads = try size(.heads, heads, in: 1...4096)
-        inChannels = try size(.inChannels, inChannels)
-        outChannels = try size(.outChannels, inChannels)
-        jointAttentionDim = try size(.jointAttentionDim, jointAttentionDim)
-        pooledProjectionDim = try size(.pooledProjectionDim, pooledProjectionDim)
-        guidanceEmbeds = try values.decodeIfPresent(Bool.self, forKey: .guidanceEmbeds) ?? false
     }
 }

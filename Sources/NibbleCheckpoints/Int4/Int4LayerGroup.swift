@@ -19,12 +19,13 @@ extension Int4LayerGroup: CustomStringConvertible {
             let input = isUnsigned ? "unsigned inputs, shifted by \(Int4Layer.unsignedShift)" : "signed inputs"
             return "W4A4 \(size), groups of \(Int4Weights.groupSize), rank \(rank ?? 0), \(input)"
         case .w4a16(let splits):
-            return "W4A16 \(size), groups of \(Int4Weights.groupSize), \(splits) interleaved vectors"
+            let order = splits == 1 ? "in original order" : "\(splits) interleaved vectors"
+            return "W4A16 \(size), groups of \(Int4Weights.groupSize), \(order)"
         }
     }
 }
 
-extension NunchakuCheckpoint {
+extension Int4Checkpoint {
     /// The layers, those that differ in nothing but the block's number together, in the order of the blocks.
     public var layerGroups: [Int4LayerGroup] {
         var order: [Int4LayerGroup] = []
@@ -37,21 +38,5 @@ extension NunchakuCheckpoint {
             if counts.updateValue(counts[group, default: 0] + 1, forKey: group) == nil { order.append(group) }
         }
         return order.map { Int4LayerGroup(name: $0.name, count: counts[$0] ?? 1, layer: $0.layer, rank: $0.rank) }
-    }
-
-    /// Reads every layer and looks at every number that an engine computes with; names, types and shapes were compared
-    /// when the checkpoint was opened, and a nibble is a code whatever it holds.
-    ///
-    /// - Parameter progress: called before each layer with its number and the number of all.
-    /// - Throws: `CheckpointError.malformedTensor` for the first number that cannot be computed with.
-    public func verifyLayers(progress: (_ done: Int, _ total: Int) -> Void = { _, _ in }) throws(CheckpointError) {
-        for (index, layer) in layers.enumerated() {
-            progress(index, layers.count)
-            switch layer.kind {
-            case .w4a4: _ = try weights(layer)
-            case .w4a16: _ = try modulation(layer)
-            }
-            try release(layer)
-        }
     }
 }

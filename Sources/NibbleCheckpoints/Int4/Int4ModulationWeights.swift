@@ -36,20 +36,22 @@ public struct Int4ModulationWeights: Sendable {
     /// Input channels.
     public var inputs: Int { codes.shape[1] }
 
+    /// The bias without the folded 1, f32. Where the original was small, the sum's rounding to 16 bits took its last
+    /// digits: it is off by up to half a unit in the last place of the stored number.
+    public func originalBias() -> [Float] { Self.originalBias(bias, splits: splits) }
+
+    static func originalBias(_ bias: Tensor, splits: Int) -> [Float] {
+        var values = bias.floats()
+        for range in scaleOutputs(values.count, splits: splits) { for index in range { values[index] -= 1 } }
+        return values
+    }
+
     /// The outputs whose stored bias holds a 1 more than the original's: the second vector and the last but one, which
     /// for three vectors are the same.
-    public var scaleOutputs: [Range<Int>] {
+    static func scaleOutputs(_ outputs: Int, splits: Int) -> [Range<Int>] {
         guard splits > 1 else { return [] }
         let width = outputs / splits
         return Set([1, splits - 2]).sorted().map { $0 * width..<($0 + 1) * width }
-    }
-
-    /// The bias without the folded 1, f32. Where the original was small, the sum's rounding to 16 bits took its last
-    /// digits: it is off by up to half a unit in the last place of the stored number.
-    public func originalBias() -> [Float] {
-        var values = bias.floats()
-        for range in scaleOutputs { for index in range { values[index] -= 1 } }
-        return values
     }
 }
 
@@ -58,12 +60,13 @@ extension Int4ModulationWeights {
     ///
     /// - Parameters:
     ///   - splits: vectors that the outputs are made of.
+    ///   - pool: the threads that bring the codes into order; nil: this one.
     ///   - part: gives the stored tensor of a key: `qweight`, `wscales`, `wzeros`, `bias`; of shapes that fit.
     /// - Throws: what `part` throws.
     init(
-        splits: Int, packed part: (_ key: String) throws(CheckpointError) -> Tensor
+        splits: Int, on pool: ThreadPool? = nil, packed part: (_ key: String) throws(CheckpointError) -> Tensor
     ) throws(CheckpointError) {
-        let codes = ModulationLayout.unpackCodes(try part("qweight"), splits: splits)
+        let codes = ModulationLayout.unpackCodes(try part("qweight"), splits: splits, on: pool)
         let groups = codes.shape[1] / ModulationLayout.groupSize
         let bias = try part("bias")
         self.init(
@@ -76,10 +79,12 @@ extension Int4ModulationWeights {
     }
 
     /// The tensors of a Nunchaku file by their keys. Outputs must be a multiple of 4, inputs of 64.
-    public func packed() -> [String: Tensor] {
+    ///
+    /// - Parameter pool: the threads that bring the codes into order; nil: this one.
+    public func packed(on pool: ThreadPool? = nil) -> [String: Tensor] {
         let biasRow = ModulationLayout.packScales(bias.reshaped([outputs, 1]), splits: splits).rows(0..<1)
         return [
-            "qweight": ModulationLayout.packCodes(codes, splits: splits),
+            "qweight": ModulationLayout.packCodes(codes, splits: splits, on: pool),
             "wscales": ModulationLayout.packScales(scales, splits: splits),
             "wzeros": ModulationLayout.packScales(zeros, splits: splits), "bias": biasRow.reshaped([outputs]),
         ]
@@ -99,9 +104,6 @@ extension Int4ModulationWeights {
                 reason: "the scale of output \(index / groups), group \(index % groups) is \(scale)"
                     + (scale == 0 ? ", but its codes differ" : ""))
         }
-        for (key, part) in [("wzeros", zeros), ("bias", bias)] where !part.floats().allSatisfy(\.isFinite) {
-            return Int4Fault(key: key, reason: "it holds NaN or infinity")
-        }
-        return nil
+        return Int4Weights.fault(in: ["wzeros": zeros, "bias": bias])
     }
 }

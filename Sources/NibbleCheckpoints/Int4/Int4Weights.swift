@@ -18,7 +18,8 @@ public struct Int4Weights: Sendable {
     public var scales: Tensor
     /// What inputs are divided by before they are quantized: `[in]` BF16 or F16, finite, not zero.
     public var smooth: Tensor
-    /// What the weights were multiplied by when they were quantized, for the record: `[in]` BF16 or F16.
+    /// What the weights were multiplied by when they were quantized, for the record: `[in]` BF16 or F16. Where a form
+    /// keeps no record it is `smooth` again.
     public var originalSmooth: Tensor
     /// The first of the low-rank pair, of inputs that were not divided by `smooth`: `[rank, in]` BF16 or F16.
     public var down: Tensor
@@ -57,18 +58,33 @@ public struct Int4Weights: Sendable {
 extension Int4Weights {
     /// Reads Nunchaku's order.
     ///
-    /// - Parameter part: gives the stored tensor of a key: `qweight`, `wscales`, `smooth`, `smooth_orig`, `lora_down`,
-    ///   `lora_up`, `bias`; of shapes that fit each other.
+    /// - Parameters:
+    ///   - rows: which of the outputs, multiples of 128.
+    ///   - part: gives the stored tensor of a key: `qweight`, `wscales`, `smooth`, `smooth_orig`, `lora_down`, `lora_up`,
+    ///     `bias`; of shapes that fit each other.
     /// - Throws: what `part` throws.
-    init(packed part: (_ key: String) throws(CheckpointError) -> Tensor) throws(CheckpointError) {
+    init(
+        rows: Range<Int>, packed part: (_ key: String) throws(CheckpointError) -> Tensor
+    ) throws(CheckpointError) {
+        let tile = NunchakuLayout.tileRows
+        precondition(rows.lowerBound.isMultiple(of: tile) && rows.upperBound.isMultiple(of: tile))
+        // Tiles of 128 outputs lie one behind the other, whatever the shape says.
+        let scales = try part("wscales")
+        let groups = scales.shape[0]
+        let tiles = scales.reshaped([scales.shape[1], groups]).rows(rows).reshaped([groups, rows.count])
         self.init(
-            codes: NunchakuLayout.unpackCodes(try part("qweight")),
-            scales: NunchakuLayout.unpackScales(try part("wscales")),
+            codes: NunchakuLayout.unpackCodes(try part("qweight").rows(rows)),
+            scales: NunchakuLayout.unpackScales(tiles),
             smooth: NunchakuLayout.unpackVector(try part("smooth")),
             originalSmooth: NunchakuLayout.unpackVector(try part("smooth_orig")),
             down: NunchakuLayout.unpackLowRank(try part("lora_down"), .down),
-            up: NunchakuLayout.unpackLowRank(try part("lora_up"), .up),
-            bias: NunchakuLayout.unpackVector(try part("bias")))
+            up: NunchakuLayout.unpackLowRank(try part("lora_up").rows(rows), .up),
+            bias: NunchakuLayout.unpackVector(try part("bias").rows(rows)))
+    }
+
+    /// Reads Nunchaku's order, all outputs.
+    init(packed part: (_ key: String) throws(CheckpointError) -> Tensor) throws(CheckpointError) {
+        try self.init(rows: 0..<(try part("qweight").rows), packed: part)
     }
 
     /// The tensors of a Nunchaku file by their keys. Outputs and inputs must be multiples of 128, the rank of 16, and
@@ -87,7 +103,7 @@ extension Int4Weights {
 
 /// A part of a layer that no engine could compute with.
 struct Int4Fault: Equatable {
-    /// The key of the part.
+    /// Nunchaku's key of the part.
     let key: String
     /// What is wrong.
     let reason: String
@@ -95,7 +111,9 @@ struct Int4Fault: Equatable {
 
 extension Int4Weights {
     /// The first number that cannot be computed with; nil where all is well.
-    func fault() -> Int4Fault? {
+    ///
+    /// - Parameter firstRow: which output of the layer the first one here is.
+    func fault(firstRow: Int = 0) -> Int4Fault? {
         let groups = scales.shape[1]
         let codes = codes.address.assumingMemoryBound(to: Int8.self)
         for (index, scale) in scales.floats().enumerated() where !scale.isFinite || scale == 0 {
@@ -104,16 +122,24 @@ extension Int4Weights {
             guard !scale.isFinite || isUsed else { continue }
             return Int4Fault(
                 key: "wscales",
-                reason: "the scale of output \(index / groups), group \(index % groups) is \(scale)"
+                reason: "the scale of output \(firstRow + index / groups), group \(index % groups) is \(scale)"
                     + (scale == 0 ? ", but its codes are not" : ""))
         }
-        if let place = smooth.floats().firstIndex(where: { !$0.isFinite || $0 == 0 }) {
-            return Int4Fault(key: "smooth", reason: "input \(place) would be divided by \(smooth.floats()[place])")
+        return Self.fault(smooth: smooth) ?? Self.fault(in: ["lora_down": down, "lora_up": up, "bias": bias])
+    }
+
+    /// What is wrong with a smoothing vector.
+    static func fault(smooth: Tensor) -> Int4Fault? {
+        let values = smooth.floats()
+        return values.firstIndex { !$0.isFinite || $0 == 0 }.map { place in
+            Int4Fault(key: "smooth", reason: "input \(place) would be divided by \(values[place])")
         }
-        for (key, part) in [("lora_down", down), ("lora_up", up), ("bias", bias)]
-        where !part.floats().allSatisfy(\.isFinite) {
-            return Int4Fault(key: key, reason: "it holds NaN or infinity")
+    }
+
+    /// The first part, in the order of its key, with numbers that are not finite.
+    static func fault(in parts: [String: Tensor]) -> Int4Fault? {
+        parts.sorted { $0.key < $1.key }.first { !$0.value.floats().allSatisfy(\.isFinite) }.map {
+            Int4Fault(key: $0.key, reason: "it holds NaN or infinity")
         }
-        return nil
     }
 }

@@ -17,12 +17,13 @@ enum ModulationLayout {
     /// - Parameters:
     ///   - packed: `[out / 4, in / 2]` I32; in a multiple of 64.
     ///   - splits: vectors that the outputs are made of.
+    ///   - pool: the threads that do it; nil: this one.
     /// - Returns: the codes in original order, `[out, in]` U8, 0...15.
-    static func unpackCodes(_ packed: Tensor, splits: Int) -> Tensor {
+    static func unpackCodes(_ packed: Tensor, splits: Int, on pool: ThreadPool? = nil) -> Tensor {
         let (rows, columns) = (packed.shape[0] * rowBlock, packed.shape[1] * 2)
         let codes = Tensor(zeros: [rows, columns], .uint8)
-        let (source, target) = (packed.address, codes.mutableAddress)
-        forEachHalfGroup(rows: rows, columns: columns, splits: splits) { word, first in
+        forEachHalfGroup(rows: rows, columns: columns, splits: splits, on: pool) { word, first in
+            let (source, target) = (packed.address, codes.mutableAddress)
             let low = UInt64(littleEndian: source.loadUnaligned(fromByteOffset: 2 * word, as: UInt64.self))
             let high = UInt64(littleEndian: source.loadUnaligned(fromByteOffset: 2 * word + 8, as: UInt64.self))
             for nibble in 0..<4 {
@@ -35,11 +36,11 @@ enum ModulationLayout {
 
     /// Makes `qweight` of codes in original order, `[out, in]` U8, 0...15; out a multiple of 4 and of `splits`, in one of
     /// 64.
-    static func packCodes(_ codes: Tensor, splits: Int) -> Tensor {
+    static func packCodes(_ codes: Tensor, splits: Int, on pool: ThreadPool? = nil) -> Tensor {
         let (rows, columns) = (codes.shape[0], codes.shape[1])
         let packed = Tensor(zeros: [rows / rowBlock, columns / 2], .int32)
-        let (source, target) = (codes.address, packed.mutableAddress)
-        forEachHalfGroup(rows: rows, columns: columns, splits: splits) { word, first in
+        forEachHalfGroup(rows: rows, columns: columns, splits: splits, on: pool) { word, first in
+            let (source, target) = (codes.address, packed.mutableAddress)
             var (low, high): (UInt64, UInt64) = (0, 0)
             for nibble in 0..<4 {
                 let bytes = UInt64(
@@ -73,16 +74,19 @@ enum ModulationLayout {
     /// of the first code in `[rows, columns]`, original order. Nibble `i` of word `j` is code `8 i + j`.
     @inline(__always)
     private static func forEachHalfGroup(
-        rows: Int, columns: Int, splits: Int, _ body: (_ word: Int, _ first: Int) -> Void
+        rows: Int, columns: Int, splits: Int, on pool: ThreadPool?,
+        _ body: @escaping @Sendable (_ word: Int, _ first: Int) -> Void
     ) {
         precondition(rows.isMultiple(of: rowBlock) && columns.isMultiple(of: groupSize) && rows.isMultiple(of: splits))
-        for block in stride(from: 0, to: rows, by: rowBlock) {
-            for row in 0..<rowBlock {
-                let first = originalRow(block + row, rows: rows, splits: splits) * columns
-                for group in stride(from: 0, to: columns, by: groupSize) {
-                    let word = block / rowBlock * columns + group + 16 * row
-                    body(word, first + group)
-                    body(word + 8, first + group + 32)
+        forParts(of: rows, size: 32 * rowBlock, on: pool) { part in
+            for block in stride(from: part.lowerBound, to: part.upperBound, by: rowBlock) {
+                for row in 0..<rowBlock {
+                    let first = originalRow(block + row, rows: rows, splits: splits) * columns
+                    for group in stride(from: 0, to: columns, by: groupSize) {
+                        let word = block / rowBlock * columns + group + 16 * row
+                        body(word, first + group)
+                        body(word + 8, first + group + 32)
+                    }
                 }
             }
         }

@@ -1,13 +1,19 @@
 internal import NibbleCheckpoints
 internal import NibbleTensors
 
-/// Where the layers of a FLUX.1 come from: tensors with diffusers' names, or a 4-bit checkpoint with Nunchaku's. Each
-/// layer of a block is asked for under both names.
+/// Where the layers of a FLUX.1 come from: tensors with diffusers' names, or a 4-bit checkpoint, cut as Nunchaku cuts a
+/// block or as diffusers does. Each layer of a block is asked for under both names.
 struct FluxLayers: Sendable {
-    /// The tensors that are not quantized; those outside of the blocks have the same names in both.
+    /// The tensors that are not quantized; those outside of the blocks have the same names in all.
     let weights: WeightReader
-    private let quantized: NunchakuCheckpoint?
+    private let quantized: Quantized?
     private let prefix: String
+
+    private struct Quantized: Sendable {
+        let checkpoint: any Int4Checkpoint
+        let layers: [String: Int4Layer]
+        let pool: ThreadPool
+    }
 
     /// Whether the blocks' layers have 4-bit weights.
     var areQuantized: Bool { quantized != nil }
@@ -18,11 +24,17 @@ struct FluxLayers: Sendable {
     }
 
     /// Layers of a 4-bit checkpoint.
-    init(_ checkpoint: NunchakuCheckpoint) {
-        self.init(WeightReader(checkpoint), checkpoint, prefix: "")
+    ///
+    /// - Parameters:
+    ///   - checkpoint: where they are.
+    ///   - pool: the threads that bring them into the kernels' order, where they do not lie in it.
+    init(_ checkpoint: any Int4Checkpoint, on pool: ThreadPool) {
+        let layers = Dictionary(checkpoint.layers.map { ($0.name, $0) }) { first, _ in first }
+        self.init(
+            WeightReader(checkpoint), Quantized(checkpoint: checkpoint, layers: layers, pool: pool), prefix: "")
     }
 
-    private init(_ weights: WeightReader, _ quantized: NunchakuCheckpoint?, prefix: String) {
+    private init(_ weights: WeightReader, _ quantized: Quantized?, prefix: String) {
         self.weights = weights
         self.quantized = quantized
         self.prefix = prefix
@@ -45,22 +57,22 @@ struct FluxLayers: Sendable {
     func linear(
         _ name: String, or quantizedName: String, input: Int, output: Int
     ) throws(CheckpointError) -> any LinearLayer {
-        if let quantized { return try QuantizedLinear(layer(quantizedName), of: quantized) }
-        return try Linear(weights[name], input: input, output: output)
+        if let layer = try quantizedLinear(quantizedName, input: input, output: output) { return layer }
+        return try linear(name, input: input, output: output)
     }
 
-    /// Layers of one input whose outputs lie side by side; one in a 4-bit checkpoint. Parameters as in `linear`, with
-    /// the outputs of each of diffusers' layers.
+    /// Layers of one input whose outputs lie side by side; one in Nunchaku's cut. Parameters as in `linear`, with the
+    /// outputs of each of diffusers' layers.
     func linears(
         _ names: [String], or quantizedName: String, input: Int, output: Int
     ) throws(CheckpointError) -> [any LinearLayer] {
-        if let quantized { return [try QuantizedLinear(layer(quantizedName), of: quantized)] }
+        if let fused = try quantizedLinear(quantizedName, input: input, output: names.count * output) { return [fused] }
         var layers: [any LinearLayer] = []
-        for name in names { layers.append(try Linear(weights[name], input: input, output: output)) }
+        for name in names { layers.append(try linear(name, input: input, output: output)) }
         return layers
     }
 
-    /// A layer whose inputs lie side by side; two in a 4-bit checkpoint, whose outputs are added.
+    /// A layer whose inputs lie side by side; two in Nunchaku's cut, whose outputs are added.
     ///
     /// - Parameters:
     ///   - name: diffusers'.
@@ -72,26 +84,32 @@ struct FluxLayers: Sendable {
     func summed(
         _ name: String, or quantizedNames: [String], inputs: [Int], output: Int
     ) throws(CheckpointError) -> [(layer: any LinearLayer, columns: Range<Int>)] {
-        let whole = inputs.reduce(0, +)
-        guard let quantized else { return [(try Linear(weights[name], input: whole, output: output), 0..<whole)] }
         var parts: [(layer: any LinearLayer, columns: Range<Int>)] = []
         var first = 0
         for (quantizedName, width) in zip(quantizedNames, inputs) {
-            parts.append((try QuantizedLinear(layer(quantizedName), of: quantized), first..<first + width))
+            guard let layer = try quantizedLinear(quantizedName, input: width, output: output) else { break }
+            parts.append((layer, first..<first + width))
             first += width
         }
-        return parts
+        let whole = inputs.reduce(0, +)
+        return parts.isEmpty ? [(try linear(name, input: whole, output: output), 0..<whole)] : parts
     }
 
-    /// The layer of a modulation, of the same name in both.
+    /// The layer of a modulation, of the same name in all.
     func modulation(_ name: String, input: Int, output: Int) throws(CheckpointError) -> any LinearLayer {
-        if let quantized { return try QuantizedRowLinear(layer("\(name).linear"), of: quantized) }
-        return try Linear(weights[name]["linear"], input: input, output: output)
+        guard let (quantized, layer) = try layer("\(name).linear", input: input, output: output) else {
+            return try Linear(weights[name]["linear"], input: input, output: output)
+        }
+        let packed = try quantized.checkpoint.packedModulation(layer, on: quantized.pool)
+        try quantized.checkpoint.release(layer)
+        weights.remember(packed.large, of: "\(name).linear")
+        return QuantizedRowLinear(packed.quantizedWeights)
     }
 
-    /// The gain of a norm of heads: below the attention in diffusers, in the block itself in a 4-bit checkpoint.
+    /// The gain of a norm of heads: below the attention in diffusers, in the block itself in Nunchaku's cut.
     func headNorm(_ name: String, _ headDim: Int) throws(CheckpointError) -> Tensor {
-        try (quantized == nil ? weights["attn"] : weights)[name].vector("weight", headDim)
+        let isInBlock = quantized?.checkpoint.structure == .nunchaku
+        return try (isInBlock ? weights : weights["attn"])[name].vector("weight", headDim)
     }
 
     /// Throws when the checkpoint holds tensors that no network asked for. A 4-bit one was compared when it was opened.
@@ -99,11 +117,32 @@ struct FluxLayers: Sendable {
         if quantized == nil { try weights.checkNothingIsLeftOver() }
     }
 
-    private func layer(_ name: String) throws(CheckpointError) -> Int4Layer {
-        let full = prefix + name
-        guard let layer = quantized?.layers.first(where: { $0.name == full }) else {
-            throw .missingTensor(path: weights.location, name: full)
+    /// One of diffusers' layers, quantized or not.
+    private func linear(_ name: String, input: Int, output: Int) throws(CheckpointError) -> any LinearLayer {
+        if let layer = try quantizedLinear(name, input: input, output: output) { return layer }
+        return try Linear(weights[name], input: input, output: output)
+    }
+
+    private func quantizedLinear(
+        _ name: String, input: Int, output: Int
+    ) throws(CheckpointError) -> QuantizedLinear? {
+        guard let (quantized, layer) = try layer(name, input: input, output: output) else { return nil }
+        let packed = try quantized.checkpoint.packed(layer, on: quantized.pool)
+        try quantized.checkpoint.release(layer)
+        weights.remember(packed.large, of: name)
+        return QuantizedLinear(packed.quantizedWeights(isShifted: layer.shift != 0))
+    }
+
+    /// A quantized layer of this block; nil if there is none of that name.
+    private func layer(
+        _ name: String, input: Int, output: Int
+    ) throws(CheckpointError) -> (Quantized, Int4Layer)? {
+        guard let quantized, let layer = quantized.layers[prefix + name] else { return nil }
+        guard layer.inputs == input, layer.outputs == output else {
+            throw .wrongShape(
+                path: weights.location, name: layer.name, found: [layer.outputs, layer.inputs],
+                expected: [output, input])
         }
-        return layer
+        return (quantized, layer)
     }
 }

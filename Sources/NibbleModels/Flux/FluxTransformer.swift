@@ -56,14 +56,18 @@ public struct FluxTransformer: Sendable {
         try self.init(config, FluxLayers(weights))
     }
 
-    /// Opens a 4-bit transformer: the blocks' layers are read and brought into the kernels' order, in memory of their own.
+    /// Opens a 4-bit transformer. Where the blocks' layers do not lie in the kernels' order already, as they do in a nibble
+    /// file, they are read and brought into it, in memory of their own.
     ///
     /// - Parameters:
     ///   - config: the configuration.
     ///   - checkpoint: the layers.
+    ///   - pool: the threads that bring them into order; nil: this one.
     /// - Throws: `CheckpointError`.
-    public init(_ config: FluxConfig, quantized checkpoint: NunchakuCheckpoint) throws(CheckpointError) {
-        try self.init(config, FluxLayers(checkpoint))
+    public init(
+        _ config: FluxConfig, quantized checkpoint: any Int4Checkpoint, on pool: ThreadPool? = nil
+    ) throws(CheckpointError) {
+        try self.init(config, FluxLayers(checkpoint, on: pool ?? ThreadPool(threadCount: 1)))
     }
 
     private init(_ config: FluxConfig, _ layers: FluxLayers) throws(CheckpointError) {

@@ -20,7 +20,7 @@ struct ModelOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             "Another transformer for that model: a folder, a safetensors file with diffusers' or BFL's names, a 4-bit one "
-                + "of Nunchaku (svdq-int4…), or a name of the Hub (OWNER/NAME[/FILE][@REVISION]).",
+                + "(Nunchaku's svdq-int4…, Nunchaku Lite, nibble), or a name of the Hub (OWNER/NAME[/FILE][@REVISION]).",
             valueName: "path or name"), completion: .file())
     var transformer: String?
 
