@@ -83,7 +83,7 @@ import Testing
         let tensors = try golden.tensors(golden.file)
         let codes = try tensors.tensor("logical.q")
         let (output, splits) = (codes.rows, try #require(golden.splits))
-        let bytes = Tensor(storage: codes.storage, byteOffset: codes.byteOffset, shape: codes.shape, dtype: .int8)
+        let bytes = Tensor(storage: codes.storage, byteOffset: codes.byteOffset, shape: codes.shape, dtype: .uint8)
         // Outputs are compared in the file's order of rows, where bias is, and codes are not (spec §2.6).
         let stored = (0..<output).map { $0 % splits * (output / splits) + $0 / splits }
         var bias = [Float](repeating: 0, count: output)
