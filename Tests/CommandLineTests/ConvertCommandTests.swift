@@ -15,6 +15,7 @@ import Testing
 
     @Test(arguments: [
         ["in", "-o", "out"], ["in", "--to", "gguf", "-o", "out"], ["in", "--to", "nunchaku", "-o", "folder"],
+        ["in", "--to", "nibble", "-o", "folder"],
         ["in", "--to", "dequantized", "-o", "out", "--threads", "0"], ["in", "--to", "dequantized"],
     ])
     func refuses(_ arguments: [String]) {
@@ -31,8 +32,10 @@ import Testing
         let file = target.appending(path: "model.safetensors").path
         let plain = target.appending(path: "plain").path
         let lite = target.appending(path: "lite").path
+        let nibble = target.appending(path: "nibble.safetensors").path
         let runs = [
-            (model.legacy, "nunchaku", file), (file, "dequantized", plain), (file, "nunchaku-lite", lite),
+            (model.legacy, "nunchaku", file), (file, "nibble", nibble), (nibble, "dequantized", plain),
+            (nibble, "nunchaku-lite", lite), (lite, "nibble", target.appending(path: "lite.safetensors").path),
         ]
         for (input, form, output) in runs {
             let arguments = ["convert", input, "--to", form, "--output", output, "--quiet"]
@@ -41,6 +44,7 @@ import Testing
         }
         let quantized = try NunchakuCheckpoint(file)
         #expect(quantized.tensorNames == (try NunchakuCheckpoint(model.legacy).tensorNames))
+        #expect(try NibbleCheckpoint(nibble).layers == quantized.layers)
         #expect(try Checkpoint.open(lite).tensorNames.contains("single_transformer_blocks.0.proj_out.qweight"))
         #expect(try Checkpoint.open(plain).tensorNames.contains("single_transformer_blocks.0.proj_out.weight"))
     }

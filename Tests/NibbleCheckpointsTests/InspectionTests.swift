@@ -35,6 +35,15 @@ import Testing
                     ("\(linear).proj_down", .bfloat16, [4, 32]),
                 ], metadata: ["model_class": "NunchakuFluxTransformer2dModel"])
                 == .svdQuant(precision: .nvfp4, rank: 32, modelClass: "NunchakuFluxTransformer2dModel"))
+        #expect(
+            try kind([
+                ("transformer_blocks.0.attn.to_q.qweight", .int8, [4, 2]),
+                ("transformer_blocks.0.attn.to_q.proj_down", .bfloat16, [4, 16]),
+            ]) == .nunchakuLite(precision: .int4, rank: 16))
+        #expect(
+            try kind(
+                [("\(linear).codes", .uint8, [1, 8, 64]), ("\(linear).down", .bfloat16, [32, 16, 2])],
+                metadata: ["format": "nibble"]) == .nibble(rank: 16))
         #expect(try kind([("encoder.block.0.layer.0.SelfAttention.q.qweight", .int32, [1])]) == .awq)
         for name in [
             "transformer.transformer_blocks.0.attn.to_q.lora_A.weight", "lora_unet_double_blocks_0_img_mlp_0.alpha",
@@ -56,6 +65,8 @@ import Testing
         // [out, in / 2] bytes, and for the modulations [out / 4, in / 2] words of 8 codes: 128 x 64 weights each.
         #expect(count("a.qweight", .int8, [128, 32]) == 128 * 64)
         #expect(count("a.qweight", .int32, [32, 32]) == 128 * 64)
+        // [out / 16, in / 8, 64] bytes.
+        #expect(count("a.codes", .uint8, [8, 8, 64]) == 128 * 64 && count("a.scales", .bfloat16, [8, 1, 16]) == 0)
         #expect(count("a.wscales", .bfloat16, [1, 128]) == 0 && count("a.bias", .bfloat16, [128]) == 128)
     }
 

@@ -79,7 +79,9 @@ import Testing
         let found = weights.originalBias()
         #expect(found.count == expected.count)
         for index in found.indices {
-            let isScale = Int4ModulationWeights.scaleOutputs(weights.outputs, splits: weights.splits).contains { $0.contains(index) }
+            let isScale = Int4ModulationWeights.scaleOutputs(weights.outputs, splits: weights.splits).contains {
+                $0.contains(index)
+            }
             // bf16 has 8 significant bits: half a unit is 2^-8 of the number's power of two.
             let bound = isScale ? stored[index].binade.magnitude * 0x1p-8 : 0
             #expect(abs(found[index] - expected[index]) <= bound, "output \(index)")

@@ -191,7 +191,35 @@ import Testing
             var unpackedScales = [UInt16](repeating: 0, count: scales.count)
             nibble_unpack_scales(packedScales.halves, input, output, &unpackedScales)
             #expect(unpackedScales == scales && packedScales.isIntact)
+            try lowRankPacking(input: input, output: output, rank: 24)
         }
+    }
+
+    /// The formulas of the header for the low-rank pair, and their inverse; the rank is padded with zeros.
+    private func lowRankPacking(input: Int, output: Int, rank: Int) throws {
+        let padded = 32
+        let up = (0..<output * rank).map { UInt16(truncatingIfNeeded: 3 * $0 + 1) }
+        let packedUp = GuardedMemory(byteCount: nibble_packed_up_bytes(output, rank), alignment: 64)
+        nibble_pack_up(up, output, rank, packedUp.halves)
+        #expect(
+            (0..<output * padded).allSatisfy { index in
+                let (n, r) = (index / padded, index % padded)
+                return packedUp.halves[(n / 16 * padded + r) * 16 + n % 16] == (r < rank ? up[n * rank + r] : 0)
+            })
+        var unpacked = [UInt16](repeating: 0, count: up.count)
+        nibble_unpack_up(packedUp.halves, output, rank, &unpacked)
+        #expect(unpacked == up && packedUp.isIntact)
+        let down = (0..<rank * input).map { UInt16(truncatingIfNeeded: 5 * $0 + 1) }
+        let packedDown = GuardedMemory(byteCount: nibble_packed_down_bytes(input, rank), alignment: 64)
+        nibble_pack_down(down, input, rank, packedDown.halves)
+        #expect(
+            (0..<padded * input).allSatisfy { index in
+                let (r, k) = (index / input, index % input)
+                return packedDown.halves[(k / 2 * padded + r) * 2 + k % 2] == (r < rank ? down[r * input + k] : 0)
+            })
+        unpacked = [UInt16](repeating: 0, count: down.count)
+        nibble_unpack_down(packedDown.halves, input, rank, &unpacked)
+        #expect(unpacked == down && packedDown.isIntact)
     }
 
     /// Rows of ordinary numbers but for a zero group, one outlier, all equal, subnormal and tiny numbers.

@@ -9,7 +9,7 @@ import Testing
         let down = filled([16, input], .bfloat16) { $0 < input ? 0x3e00 : 0 }
         let up = filled([output, 16], .bfloat16) { $0 % 16 == 0 ? 0x3f00 : 0 }
         return QuantizedWeights(
-            packing: bytes([output, input]) { _ in 1 },
+            packing: bytes([output, input], .int8) { _ in 1 },
             scales: filled([output, input / 64], .bfloat16) { _ in 0x3e80 },
             smooth: Tensor([Float](repeating: 2, count: input), shape: [input]), down: down, up: up,
             bias: Tensor((0..<output).map(Float.init), shape: [output]), isShifted: isShifted)
@@ -23,10 +23,10 @@ import Testing
         return tensor
     }
 
-    private static func bytes(_ shape: Shape, _ value: (Int) -> UInt8) -> Tensor {
-        let tensor = Tensor(zeros: shape, .uint8)
+    private static func bytes(_ shape: Shape, _ dtype: DType, _ value: (Int) -> Int8) -> Tensor {
+        let tensor = Tensor(zeros: shape, dtype)
         for index in 0..<shape.elementCount {
-            tensor.mutableAddress.storeBytes(of: value(index), toByteOffset: index, as: UInt8.self)
+            tensor.mutableAddress.storeBytes(of: value(index), toByteOffset: index, as: Int8.self)
         }
         return tensor
     }
@@ -79,7 +79,7 @@ import Testing
     @Test(arguments: [1, 2]) func rowProduct(rows: Int) {
         let (input, output) = (128, 600)
         let weights = QuantizedRowWeights(
-            packing: Self.bytes([output, input]) { _ in 3 },
+            packing: Self.bytes([output, input], .uint8) { _ in 3 },
             scales: Self.filled([output, 2], .bfloat16) { _ in 0x3e80 },
             zeros: Self.filled([output, 2], .bfloat16) { _ in 0x4000 },
             bias: Tensor((0..<output).map(Float.init), shape: [output]))

@@ -12,5 +12,9 @@ func readSafetensors(_ bytes: UnsafePointer<UInt8>, _ count: Int) -> CInt {
         precondition(
             entry.shape.elementCount * entry.dtype.byteSize == entry.byteRange.count, "\(entry.name) has another size")
     }
+    // What a 4-bit transformer says of itself.
+    if let metadata = try? Int4Metadata(header.metadata, path: "input.safetensors") {
+        _ = try? metadata.schema(path: "input.safetensors")
+    }
     return 0
 }

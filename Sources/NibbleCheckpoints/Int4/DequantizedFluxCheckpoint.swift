@@ -47,7 +47,9 @@ public struct DequantizedFluxCheckpoint: TensorSource {
 
     private static func parts(of source: any Int4Checkpoint) -> [String: Part] {
         var parts: [String: Part] = [:]
-        for name in source.plainTensors { parts[DiffusersLinear.name(plain: name, of: source.structure)] = .plain(name) }
+        for name in source.plainTensors {
+            parts[DiffusersLinear.name(plain: name, of: source.structure)] = .plain(name)
+        }
         for linear in DiffusersLinear.all(of: source) {
             for quantity in Quantity.allCases {
                 parts["\(linear.name).\(quantity.rawValue)"] =

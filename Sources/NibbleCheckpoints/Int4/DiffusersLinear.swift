@@ -64,6 +64,7 @@ struct DiffusersLinear: Sendable {
 
     /// Diffusers' name of a tensor that is not quantized: the norms of heads belong to the attention there.
     static func name(plain name: String, of structure: Int4Structure) -> String {
-        structure == .nunchaku && name.contains("transformer_blocks.") ? name.replacing(".norm_", with: ".attn.norm_") : name
+        structure == .nunchaku && name.contains("transformer_blocks.")
+            ? name.replacing(".norm_", with: ".attn.norm_") : name
     }
 }

@@ -61,6 +61,7 @@ public protocol Int4Checkpoint: TensorSource {
     /// - Parameters:
     ///   - layer: one of `layers`, of the kind W4A4.
     ///   - pool: the threads that bring it into order.
+    /// - Returns: its parts.
     /// - Throws: `CheckpointError`.
     func packed(_ layer: Int4Layer, on pool: ThreadPool) throws(CheckpointError) -> Int4PackedWeights
 

@@ -16,7 +16,8 @@ extension Int4Checkpoint {
         guard structure == .nunchaku else {
             throw CheckpointError.notConvertible(
                 path: location, to: Int4Form.nunchaku.rawValue,
-                reason: "its layers are cut as diffusers' are: a single block's output is one layer, whose low-rank pair and "
+                reason:
+                    "its layers are cut as diffusers' are: a single block's output is one layer, whose low-rank pair and "
                     + "bias cannot be parted into the two layers of Nunchaku's engine without loss")
         }
         try write(to: path, .nunchaku, metadata: metadata, progress: progress) { layer throws(CheckpointError) in
@@ -62,7 +63,8 @@ extension Int4Checkpoint {
     public func writeNibble(
         to path: String, on pool: ThreadPool, progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
     ) throws {
-        let strings = metadata.merging(["format": NibbleCheckpoint.format, "format_version": NibbleCheckpoint.version]) {
+        let strings = metadata.merging(["format": NibbleCheckpoint.format, "format_version": NibbleCheckpoint.version])
+        {
             $1
         }
         try write(to: path, .nibble, metadata: strings, progress: progress) { layer throws(CheckpointError) in
@@ -82,6 +84,7 @@ extension Int4Checkpoint {
     ///   - metadata: its `__metadata__`.
     ///   - progress: as above.
     ///   - parts: a layer's tensors, by Nunchaku's keys.
+    /// - Throws: `CheckpointError`, or what `progress` throws.
     private func write(
         to path: String, _ form: Int4Form, metadata: [String: String],
         progress: (_ done: Int, _ total: Int) throws -> Void,
@@ -113,7 +116,9 @@ extension Int4Checkpoint {
         var (large, vectors): ([TensorDeclaration], [TensorDeclaration]) = ([], [])
         for layer in layers {
             for key in ["qweight", "wscales", "wzeros", "lora_down", "lora_up", "smooth", "smooth_orig", "bias"] {
-                guard let tensor = layer.tensors(rank: rank(of: layer) ?? 0, form: form)[form.key(key)] else { continue }
+                guard let tensor = layer.tensors(rank: rank(of: layer) ?? 0, form: form)[form.key(key)] else {
+                    continue
+                }
                 let isVector = tensor.shape.rank == 1
                 let isFixed = tensor.dtype != .bfloat16 || form == .nibble && !isVector
                 let declaration = TensorDeclaration(

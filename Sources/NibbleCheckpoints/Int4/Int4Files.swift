@@ -29,7 +29,8 @@ struct Int4Files: TensorSource {
         let files = try isLegacyFolder ? Self.legacy(path) : Self.weights(path)
         location = path
         metadata = files.reduce(into: [:]) { $0.merge($1.metadata) { first, _ in first } }
-        let kind = CheckpointKind(RawFiles(files: files, location: path), entries: files.flatMap(\.entries), metadata: metadata)
+        let kind = CheckpointKind(
+            RawFiles(files: files, location: path), entries: files.flatMap(\.entries), metadata: metadata)
         let form = isLegacyFolder ? .nunchaku : Self.form(kind, at: path)
         self.kind = kind
         self.form = form

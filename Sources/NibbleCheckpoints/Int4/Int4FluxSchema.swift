@@ -53,6 +53,7 @@ struct Int4FluxSchema {
     /// - Parameters:
     ///   - sizes: the model's.
     ///   - kind: how one of the blocks' layers is quantized; nil: it is not.
+    /// - Throws: what `kind` throws.
     init(
         _ sizes: Int4FluxSizes, kind: (_ name: String, _ isModulation: Bool) throws(CheckpointError) -> Int4Layer.Kind?
     ) throws(CheckpointError) {

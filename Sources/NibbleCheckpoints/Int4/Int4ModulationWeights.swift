@@ -81,6 +81,7 @@ extension Int4ModulationWeights {
     /// The tensors of a Nunchaku file by their keys. Outputs must be a multiple of 4, inputs of 64.
     ///
     /// - Parameter pool: the threads that bring the codes into order; nil: this one.
+    /// - Returns: `qweight`, `wscales`, `wzeros`, `bias`.
     public func packed(on pool: ThreadPool? = nil) -> [String: Tensor] {
         let biasRow = ModulationLayout.packScales(bias.reshaped([outputs, 1]), splits: splits).rows(0..<1)
         return [

@@ -20,6 +20,7 @@ public struct Int4PackedWeights: Sendable {
     /// What the kernels take; the vectors become 32-bit floats of their own.
     ///
     /// - Parameter isShifted: whether the bias takes back a shift of the input.
+    /// - Returns: the same, for `Compute.quantizedProduct`.
     public func quantizedWeights(isShifted: Bool) -> QuantizedWeights {
         QuantizedWeights(
             output: bias.elementCount, codes: codes, scales: scales, smooth: smooth.widened, down: down, up: up,

@@ -113,6 +113,7 @@ extension Int4Weights {
     /// The first number that cannot be computed with; nil where all is well.
     ///
     /// - Parameter firstRow: which output of the layer the first one here is.
+    /// - Returns: what is wrong.
     func fault(firstRow: Int = 0) -> Int4Fault? {
         let groups = scales.shape[1]
         let codes = codes.address.assumingMemoryBound(to: Int8.self)

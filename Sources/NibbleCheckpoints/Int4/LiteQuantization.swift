@@ -84,6 +84,7 @@ struct LiteQuantization: Decodable {
     /// - Parameters:
     ///   - sizes: the model's.
     ///   - path: the file, for error messages.
+    /// - Returns: names, kinds and shapes.
     /// - Throws: `CheckpointError.wrongConfiguration` for targets that a FLUX.1 lacks, or that cannot be of their kind.
     func schema(_ sizes: Int4FluxSizes, path: String) throws(CheckpointError) -> Int4FluxSchema {
         let (quantized, modulations) = (Set(svdq?.targets ?? []), Set(awq?.targets ?? []))

@@ -119,7 +119,8 @@ struct NunchakuLite {
                 description["awq_w4a16"] = ["precision": "int4", "group_size": size, "targets": modulations]
             }
             object["quantization_config"] = description
-            return try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes])
+            return try JSONSerialization.data(
+                withJSONObject: object, options: [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes])
         } catch {
             throw .malformed(path: source.location, reason: error.localizedDescription)
         }

@@ -7,7 +7,7 @@ struct FluxDoubleBlock: Sendable {
     fileprivate struct Stream: Sendable {
         /// What the observer knows its activations by.
         struct Names: Sendable {
-            let part, norm, feedForward: String
+            let part, norm, feedForward, attentionOutput, mlp: String
         }
 
         let names: Names
@@ -25,7 +25,8 @@ struct FluxDoubleBlock: Sendable {
         self.config = config
         let (hidden, mlp) = (config.hidden, config.mlp)
         image = Stream(
-            names: Stream.Names(part: "img", norm: "norm1", feedForward: "ff"),
+            names: Stream.Names(
+                part: "img", norm: "norm1", feedForward: "ff", attentionOutput: "out_proj", mlp: "mlp"),
             modulation: try Self.modulation(layers, "norm1", hidden),
             qkv: try QKVProjection(
                 layers, config, names: ["attn.to_q", "attn.to_k", "attn.to_v"], or: "qkv_proj",
@@ -34,7 +35,9 @@ struct FluxDoubleBlock: Sendable {
             mlpUp: try layers.linear("ff.net.0.proj", or: "mlp_fc1", input: hidden, output: mlp),
             mlpDown: try layers.linear("ff.net.2", or: "mlp_fc2", input: mlp, output: hidden))
         text = Stream(
-            names: Stream.Names(part: "txt", norm: "norm1_context", feedForward: "ff_context"),
+            names: Stream.Names(
+                part: "txt", norm: "norm1_context", feedForward: "ff_context", attentionOutput: "out_proj_context",
+                mlp: "mlp_context"),
             modulation: try Self.modulation(layers, "norm1_context", hidden),
             qkv: try QKVProjection(
                 layers, config, names: ["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"],
@@ -100,12 +103,15 @@ extension FluxDoubleBlock.Stream {
         let workspace = compute.workspace
         workspace.scope {
             let branch = workspace.tensor(stream.shape, compute.precision.activation)
+            compute.observe("\(name).\(names.attentionOutput).x", attended)
             attentionOutput(attended, into: branch, on: compute)
             compute.observe("\(name).attn.\(names.part)", branch)
             compute.add(branch, to: stream, gate: modulation[2])
             let x = compute.modulatedNorm(stream, scale: modulation[4], shift: modulation[3])
             let inner = workspace.tensor([stream.rows, mlp], compute.precision.activation)
+            compute.observe("\(name).\(names.mlp)_fc1.x", x)
             mlpUp(x, into: inner, activation: .geluTanh, on: compute)
+            compute.observe("\(name).\(names.mlp)_fc2.x", inner)
             mlpDown(inner, into: branch, on: compute)
             compute.observe("\(name).\(names.feedForward)", branch)
             compute.add(branch, to: stream, gate: modulation[5])

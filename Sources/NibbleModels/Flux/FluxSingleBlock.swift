@@ -46,6 +46,7 @@ struct FluxSingleBlock: Sendable {
                 compute.selfAttention(qkv, heads: config.heads, into: attended, name: name)
                 compute.observe("\(name).attn", attended)
                 mlpUp(x, into: inner, activation: .geluTanh, on: compute)
+                compute.observe("\(name).mlp_fc2.x", inner)
             }
             let branch = workspace.tensor(stream.shape, compute.precision.activation)
             for (layer, columns) in outputs {

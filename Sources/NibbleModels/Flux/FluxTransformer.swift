@@ -40,11 +40,11 @@ public struct FluxTransformer: Sendable {
     /// Whether the blocks' layers have 4-bit weights.
     public let isQuantized: Bool
 
-    private let imageEmbedder, textEmbedder, output: Linear
-    private let conditioningEmbedding: ConditioningEmbedding
-    private let doubleBlocks: [FluxDoubleBlock]
-    private let singleBlocks: [FluxSingleBlock]
-    private let outputModulation: Modulation
+    let imageEmbedder, textEmbedder, output: Linear
+    let conditioningEmbedding: ConditioningEmbedding
+    let doubleBlocks: [FluxDoubleBlock]
+    let singleBlocks: [FluxSingleBlock]
+    let outputModulation: Modulation
 
     /// Declares every weight, and fails if one is missing, has another shape, or is left over.
     ///
@@ -117,85 +117,5 @@ public struct FluxTransformer: Sendable {
         let ends =
             hidden * (image * Double(config.inChannels + config.outChannels) + text * Double(config.jointAttentionDim))
         return blocks + modulations + ends
-    }
-
-    /// Predicts the flow.
-    ///
-    /// - Parameters:
-    ///   - inputs: what the prediction is made from.
-    ///   - prediction: `[imageTokens, outChannels]` f32, written.
-    ///   - residency: what becomes of a block's weights after its use.
-    ///   - compute: what to compute with.
-    ///   - beforeBlock: called before each block with its number; may throw to stop.
-    public func callAsFunction(
-        _ inputs: Inputs, into prediction: Tensor, residency: Residency = .keep, on compute: Compute,
-        beforeBlock: (_ block: Int) throws -> Void
-    ) rethrows {
-        let workspace = compute.workspace
-        let textTokens = inputs.text.rows
-        precondition(inputs.latents.width == config.inChannels && inputs.text.width == config.jointAttentionDim)
-        precondition(inputs.pooled.shape == [1, config.pooledProjectionDim])
-        precondition(prediction.shape == [inputs.latents.rows, config.outChannels])
-        try workspace.scope {
-            let stream = workspace.tensor([textTokens + inputs.latents.rows, config.hidden], .float32)
-            let conditioning = embed(inputs, into: stream, on: compute)
-            for block in 0..<blockCount {
-                try beforeBlock(block)
-                run(
-                    block, residency: residency, stream, textTokens: textTokens, conditioning: conditioning,
-                    rotary: inputs.rotary, on: compute)
-            }
-            let image = stream.rows(textTokens..<stream.rows)
-            let chunks = outputModulation(conditioning, on: compute)
-            let x = compute.modulatedNorm(image, scale: chunks[0], shift: chunks[1])
-            compute.observe("norm_out", x)
-            output(x, into: prediction, on: compute)
-        }
-    }
-
-    /// Fills the residual stream; returns SiLU of the conditioning vector, `[1, hidden]` f32.
-    private func embed(_ inputs: Inputs, into stream: Tensor, on compute: Compute) -> Tensor {
-        let workspace = compute.workspace
-        let textTokens = inputs.text.rows
-        for (layer, x, rows, name) in [
-            (textEmbedder, inputs.text, 0..<textTokens, "context_embedder"),
-            (imageEmbedder, inputs.latents, textTokens..<stream.rows, "x_embedder"),
-        ] {
-            workspace.scope {
-                let operand = workspace.tensor(x.shape, compute.precision.activation)
-                compute.convert(x, into: operand)
-                layer(operand, into: stream.rows(rows), on: compute)
-            }
-            compute.observe(name, stream.rows(rows))
-        }
-        let conditioning = workspace.tensor([1, config.hidden], .float32)
-        conditioningEmbedding(
-            timestep: inputs.timestep, guidance: inputs.guidance, pooled: inputs.pooled, into: conditioning,
-            on: compute)
-        compute.observe("temb", conditioning)
-        compute.silu(conditioning, into: conditioning)
-        return conditioning
-    }
-
-    private func run(
-        _ block: Int, residency: Residency, _ stream: Tensor, textTokens: Int, conditioning: Tensor,
-        rotary: RotaryAngles, on compute: Compute
-    ) {
-        if residency == .stream, block + 1 < blockCount { mapped(block + 1).fetch() }
-        if block < doubleBlocks.count {
-            doubleBlocks[block](
-                stream, textTokens: textTokens, conditioning: conditioning, rotary: rotary, name: "double.\(block)",
-                on: compute)
-        } else {
-            let index = block - doubleBlocks.count
-            singleBlocks[index](
-                stream, textTokens: textTokens, conditioning: conditioning, rotary: rotary, name: "single.\(index)",
-                on: compute)
-        }
-        if residency == .stream { mapped(block).release() }
-    }
-
-    private func mapped(_ block: Int) -> MappedWeights {
-        block < doubleBlocks.count ? doubleBlocks[block].mapped : singleBlocks[block - doubleBlocks.count].mapped
     }
 }
