@@ -26,6 +26,7 @@ extension Compute {
     ) {
         precondition(x.shape.rank == 2 && x.width == weights.input && y.shape == [x.rows, weights.output])
         precondition(activation == .identity || activation == .geluTanh, "4-bit layers know no other activation")
+        precondition(accumulation == .f32 || bits == .int4, "Nunchaku's kernels take 4-bit inputs")
         workspace.scope {
             let rows = min(x.rows, Self.quantizedStretch)
             let input = quantizedRows(rows, weights)
@@ -66,17 +67,26 @@ extension Compute {
     private func multiply(
         _ input: nibble_quantized_rows, _ weights: QuantizedWeights, into y: Tensor, gelu: Bool, scratch: Tensor
     ) {
+        let accumulation = accumulation
         let outputTiles = (weights.output + Self.quantizedOutputTile - 1) / Self.quantizedOutputTile
         let rowBlocks = (y.rows + Self.quantizedRowBlock - 1) / Self.quantizedRowBlock
         pool.run(rowBlocks * outputTiles) { part, worker in
             let firstRow = part / outputTiles * Self.quantizedRowBlock
             let firstOutput = part % outputTiles * Self.quantizedOutputTile
+            let rowCount = min(Self.quantizedRowBlock, y.rows - firstRow)
+            let outputCount = min(Self.quantizedOutputTile, weights.output - firstOutput)
             var layer = weights.layer
             var input = input
-            kernels.quantized_product(
-                &layer, &input, firstRow, min(Self.quantizedRowBlock, y.rows - firstRow), firstOutput,
-                min(Self.quantizedOutputTile, weights.output - firstOutput), gelu, y.mutableAddress,
-                y.dtype.kernelFloat, y.rowStride, scratch.rows(worker..<worker + 1).mutableAddress)
+            switch accumulation {
+            case .f32:
+                kernels.quantized_product(
+                    &layer, &input, firstRow, rowCount, firstOutput, outputCount, gelu, y.mutableAddress,
+                    y.dtype.kernelFloat, y.rowStride, scratch.rows(worker..<worker + 1).mutableAddress)
+            case .nunchaku:
+                nibble_product_in_bf16(
+                    &layer, &input, firstRow, rowCount, firstOutput, outputCount, gelu, y.mutableAddress,
+                    y.dtype.kernelFloat, y.rowStride)
+            }
         }
     }
 
@@ -90,9 +100,10 @@ extension Compute {
     public func quantizedRowProduct(_ x: Tensor, _ weights: QuantizedRowWeights, into y: Tensor) {
         precondition(x.dtype == .float32 && y.dtype == .float32)
         precondition(x.shape.rank == 2 && x.width == weights.input && y.shape == [x.rows, weights.output])
+        let product = accumulation == .f32 ? kernels.quantized_row_product : nibble_row_product_in_bf16
         forRows(weights.output, block: 256) { outputs in
             for row in 0..<x.rows {
-                kernels.quantized_row_product(
+                product(
                     x.rows(row..<row + 1).readable(Float.self), weights.codes.readable(UInt8.self),
                     weights.scales.readable(UInt16.self), weights.zeros.readable(UInt16.self),
                     weights.bias.readable(Float.self), y.rows(row..<row + 1).mutable(Float.self), weights.input,

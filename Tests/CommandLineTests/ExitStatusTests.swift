@@ -26,7 +26,7 @@ import Testing
         (["tokenize", "x"], "--clip"), (["tokenize", "x", "--file", "y", "--clip", "z"], "--file"),
         (["inspect"], "path"), (["bench", "linear", "--tokens", "0"], "--tokens: found 0"),
         (["bench", "attention", "--heads", "-3"], "--heads"), (["bench", "step", "--runs", "0"], "--runs"),
-        (["bench", "step", "--transformer", "x"], "--inputs"), (["bench", "nothing"], "nothing"),
+        (["bench", "step", "--inputs", "x"], "--inputs"), (["bench", "nothing"], "nothing"),
     ]
 
     @Test(arguments: usages)

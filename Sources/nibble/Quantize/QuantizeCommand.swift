@@ -83,10 +83,9 @@ struct QuantizeCommand: AsyncParsableCommand {
     }
 
     private func modelFolder(for recipe: QuantizationRecipe) async throws -> String {
-        guard let model else { return EmbeddedModel.path }
         // Weights that --transformer replaces are not fetched.
-        return try await ModelFetcher(isQuiet: report.quiet).path(
-            of: model, withoutWeightsOf: transformer == nil ? [] : ["transformer"])
+        try await ModelFetcher(isQuiet: report.quiet).modelFolder(
+            model, withoutWeightsOf: transformer == nil ? [] : ["transformer"])
     }
 
     private func replacement() async throws -> String? {
