@@ -26,6 +26,7 @@ struct InputWeighting {
     /// - Parameters:
     ///   - x: `[rows, in]` f32.
     ///   - y: the same, another tensor.
+    ///   - compute: what computes.
     func apply(to x: Tensor, into y: Tensor, on compute: Compute) {
         let scaled = Tensor(zeros: x.shape, .float32)
         compute.scaleColumns(x, by: reciprocals, into: scaled)

@@ -53,6 +53,8 @@ struct LayerGroupWork {
     /// The smoothing factors that the recipe asks for.
     ///
     /// - Parameter progress: called after each candidate with its number and the number of all.
+    /// - Returns: the factors.
+    /// - Throws: `LayerError`, or what `progress` throws.
     func chooseSmoothing(_ progress: (Int, Int) throws -> Void) throws -> SmoothingFactors {
         switch context.recipe.smoothing {
         case .none: return .ones(weightMaxima.count)
@@ -90,7 +92,11 @@ struct LayerGroupWork {
 
     /// Quantizes all members with given smoothing factors.
     ///
-    /// - Parameter progress: called after each step.
+    /// - Parameters:
+    ///   - smooth: the factors.
+    ///   - progress: called after each step.
+    /// - Returns: the layers, with their errors.
+    /// - Throws: `LayerError`, or what `progress` throws.
     func quantize(
         _ smooth: SmoothingFactors, _ progress: (LayerQuantizer.Step) throws -> Void
     ) throws -> [QuantizedGroup.Member] {

@@ -25,6 +25,7 @@ struct LayerMember {
     ///   - member: the layer; its weights' shapes and numbers are in order.
     ///   - isUnsigned: whether its inputs are shifted.
     ///   - sample: `[tokens, in]` f32, not shifted.
+    ///   - compute: what computes.
     ///   - memory: for a copy of the weights meanwhile.
     init(
         _ member: LayerGroup.Member, isUnsigned: Bool, sample: Tensor?, on compute: Compute, _ memory: Workspace
@@ -68,6 +69,7 @@ struct LayerMember {
     /// - Parameters:
     ///   - target: `[out, in]` f32.
     ///   - smooth: `[in]` f32.
+    ///   - compute: what computes.
     func writeSmoothed(into target: Tensor, _ smooth: Tensor, on compute: Compute) {
         var first = 0
         for weight in weights {

@@ -22,6 +22,10 @@ struct LayerTrial {
     /// - Parameters:
     ///   - sample: `[tokens, in]`, f32 or bf16.
     ///   - reference: what the layer should give, `[tokens, out]` f32.
+    ///   - bits: what inputs are quantized to.
+    ///   - compute: what computes.
+    ///   - memory: for temporaries.
+    /// - Returns: the sum.
     func squaredError(
         _ sample: Tensor, _ reference: Tensor, _ bits: ActivationBits, on compute: Compute, _ memory: Workspace
     ) -> Double {

@@ -62,6 +62,7 @@ struct MemberWork {
     ///
     /// - Parameter progress: called after each fit of the branch with its number.
     /// - Returns: the layer, and its squared error; nil without a sample.
+    /// - Throws: `LayerError`, or what `progress` throws.
     func quantize(_ progress: (Int) throws -> Void) throws -> (weights: Int4Weights, error: Double?) {
         switch context.recipe.branch {
         case .none: return result(rounded(minus: nil))

@@ -6,7 +6,10 @@ extension SecondMomentFactor {
 
     /// What comes nearest to W x where only x with noise is there: W H (H + D)⁻¹ = W − W D (H + D)⁻¹.
     ///
-    /// - Parameter weights: W `[out, in]` f32; changed.
+    /// - Parameters:
+    ///   - weights: W `[out, in]` f32; changed.
+    ///   - compute: what computes.
+    ///   - memory: for temporaries.
     func adaptToNoise(_ weights: Tensor, on compute: Compute, _ memory: Workspace) {
         let (order, noise, count) = (order, noise, order.count)
         for first in stride(from: 0, to: weights.rows, by: Self.outputs) {

@@ -7,6 +7,8 @@ extension SecondMomentFactor {
     ///   - weights: `[out, in]` f32.
     ///   - codes: `[out, in]` I8; written.
     ///   - scales: `[out, in / 64]` BF16, given beforehand.
+    ///   - compute: what computes.
+    ///   - memory: for temporaries.
     func round(_ weights: Tensor, codes: Tensor, scales: Tensor, on compute: Compute, _ memory: Workspace) {
         for first in stride(from: 0, to: weights.rows, by: Self.outputs) {
             let rows = first..<min(first + Self.outputs, weights.rows)

@@ -35,6 +35,9 @@ struct SecondMomentFactor {
     ///   - moment: the inputs' second moment `[in, in]` f32, without smoothing.
     ///   - smooth: what inputs are divided by, `[in]`.
     ///   - noise: the variances of what rounding adds to the smoothed inputs, `[in]`; nil: none.
+    ///   - compute: what computes.
+    ///   - memory: holds the factor, until the end of the scope.
+    /// - Throws: `LayerError.notFactorized`, without the layer's name.
     init(
         _ moment: Tensor, smooth: [Float], noise: [Float]? = nil, on compute: Compute, _ memory: Workspace
     ) throws(LayerError) {

@@ -27,6 +27,9 @@ struct TruncatedSVD {
     ///   - seed: of the random one.
     ///   - weighting: the rows' inner product S; nil: the ordinary one. With it left is U of the decomposition of A S^½,
     ///     and right = Uᵀ A, so that ‖(A − left · right) S^½‖ is least instead of ‖A − left · right‖.
+    ///   - compute: what computes.
+    ///   - memory: for temporaries.
+    /// - Throws: `LayerError.notFactorized`, without the layer's name.
     init(
         of matrix: Tensor, rank: Int, iterations: Int, start: Tensor? = nil, seed: UInt64,
         weighting: InputWeighting? = nil, on compute: Compute, _ memory: Workspace
