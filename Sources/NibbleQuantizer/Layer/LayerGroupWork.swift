@@ -75,13 +75,14 @@ struct LayerGroupWork {
         _ grid: [(alpha: Float, beta: Float)], _ progress: (Int, Int) throws -> Void
     ) throws -> [(smooth: SmoothingFactors, error: Double)] {
         var scores: [(smooth: SmoothingFactors, error: Double)] = []
+        var subspaces = [Tensor?](repeating: nil, count: members.count)
         for (number, powers) in grid.enumerated() {
             let smooth = SmoothingFactors(
                 inputs: inputMaxima, weights: weightMaxima, alpha: powers.alpha, beta: powers.beta)
             var error = 0.0
-            for member in members {
+            for (index, member) in members.enumerated() {
                 error += try context.memory.scope {
-                    try MemberWork(context, member, smooth, factor: nil).quickError()
+                    try MemberWork(context, member, smooth, factor: nil).quickError(&subspaces[index])
                 }
             }
             scores.append((smooth, error))

@@ -16,9 +16,8 @@ struct MemberWork {
     /// `[out, in / 64]` BF16.
     private let scales: Tensor
 
-    /// Subspace iterations: while candidates are compared, which all err alike; of what is kept; and from a subspace that
-    /// is nearly right.
-    private static let quickIterations = 2, thoroughIterations = 6, furtherIterations = 2
+    /// Subspace iterations: from nothing, and from a subspace that is nearly right, as that of another candidate.
+    private static let firstIterations = 6, furtherIterations = 3
     /// Fits of the branch without a smaller error after which no more follow. The error does not fall evenly: with one,
     /// as DeepCompressor has it, chance decides where it ends.
     private static let patience = 4
@@ -39,12 +38,17 @@ struct MemberWork {
 
     // MARK: Whole ways
 
-    /// Σ (y_q − y)² with one quick fit of the branch and rounding to nearest: to compare smoothing factors with.
-    func quickError() throws(LayerError) -> Double {
+    /// Σ (y_q − y)² with one fit of the branch and rounding to nearest: to compare smoothing factors with.
+    ///
+    /// - Parameter subspace: where the fit starts, and then what it has found: candidates that follow each other are alike.
+    func quickError(_ subspace: inout Tensor?) throws(LayerError) -> Double {
         restoreWeights()
         var pair: LowRankPair?
         switch context.recipe.branch {
-        case .weights, .outputs: pair = try fit(iterations: Self.quickIterations).pair
+        case .weights, .outputs:
+            let iterations = subspace == nil ? Self.firstIterations : Self.furtherIterations
+            let fitted = try fit(iterations: iterations, start: subspace)
+            (pair, subspace) = (fitted.pair, fitted.subspace)
         case .none, .error: break
         }
         round(minus: pair)
@@ -69,7 +73,7 @@ struct MemberWork {
         case .error:
             _ = rounded(minus: nil)
             restoreRemainder()
-            return result(trial(try fit(iterations: Self.thoroughIterations).pair))
+            return result(trial(try fit(iterations: Self.firstIterations).pair))
         case .weights(let iterations):
             return result(rounded(minus: try fitWeights(iterations, progress).pair))
         case .outputs(let iterations):
@@ -88,7 +92,7 @@ struct MemberWork {
     /// the paper has it), as long as the output error falls.
     private func fitWeights(_ iterations: Int, _ progress: (Int) throws -> Void) throws -> Fit {
         restoreWeights()
-        var (pair, subspace) = try fit(iterations: Self.thoroughIterations)
+        var (pair, subspace) = try fit(iterations: Self.firstIterations)
         try progress(1)
         var best = (pair: pair, error: Double.infinity, number: 1)
         guard iterations > 1, member.reference != nil else { return (pair, subspace, 1) }
