@@ -41,6 +41,8 @@ struct MemberWork {
     /// Σ (y_q − y)² with one fit of the branch and rounding to nearest: to compare smoothing factors with.
     ///
     /// - Parameter subspace: where the fit starts, and then what it has found: candidates that follow each other are alike.
+    /// - Returns: the error; 0 without a sample.
+    /// - Throws: `LayerError.notFactorized`.
     func quickError(_ subspace: inout Tensor?) throws(LayerError) -> Double {
         restoreWeights()
         var pair: LowRankPair?
