@@ -56,7 +56,7 @@ struct GoldenLayerTests {
         let test = try golden.load()
         let compute = Compute(precision: .f32)
         var recipe = LayerRecipe().ranked(golden.layer.rank)
-        (recipe.branch, recipe.rounding, recipe.activations) = (.outputs(iterations: 20), .gptqWithNoise, bits)
+        (recipe.branch, recipe.rounding, recipe.activations) = (.outputs(iterations: 20), .gptq, bits)
         let result = try LayerQuantizer(recipe, seed: 1, on: compute)(test.group, test.statistics)
         let error = test.error(of: result.members[0].weights, bits, on: compute)
         let key = bits == .int4 ? "w4a4" : "w4a8"

@@ -66,7 +66,7 @@ import Testing
 
     private static let recipes = [
         recipe(.none, .gptq), recipe(.error, .gptq), recipe(.weights(iterations: 3)),
-        recipe(.outputs(iterations: 3), .gptqWithNoise),
+        recipe(.outputs(iterations: 3), .gptq),
     ]
 
     @Test(arguments: recipes, [false, true]) func threadsChangeNoByte(_ recipe: LayerRecipe, _ unsigned: Bool) throws {
@@ -215,7 +215,7 @@ extension LayerQuantizerTests {
         #expect(needsInputs(error(group, nil, Self.recipe(.none, .gptq, .none))))
         let good = Self.statistics()
         let withoutMoment = InputStatistics(maxima: good.maxima, sample: good.sample, secondMoment: nil)
-        #expect(needsInputs(error(group, withoutMoment, Self.recipe(.none, .gptqWithNoise))))
+        #expect(needsInputs(error(group, withoutMoment, Self.recipe(.none, .gptq))))
         #expect(error(group, withoutMoment, Self.recipe(.outputs(iterations: 2))) == nil)
     }
 }

@@ -90,32 +90,6 @@ import Testing
         #expect(differing <= found.count / 100)
     }
 
-    /// W H (H + D)⁻¹ by its definition: times H + D it is W H.
-    @Test func adaptsToNoise() throws {
-        let problem = Problem()
-        let compute = Compute(precision: .f32)
-        let memory = Workspace()
-        let count = problem.smooth.count
-        let noise = (0..<count).map { 0.3 + Float($0 % 7) }
-        let factor = try SecondMomentFactor(
-            problem.moment, smooth: problem.smooth, noise: noise, on: compute, memory)
-        let adapted = problem.weights.widened
-        factor.adaptToNoise(adapted, on: compute, memory)
-        let moment = problem.moment.floats()
-        let smoothed = (0..<count * count).map { moment[$0] / problem.smooth[$0 / count] / problem.smooth[$0 % count] }
-        let mean = (0..<count).reduce(0.0) { $0 + Double(smoothed[$1 * count + $1] + noise[$1]) } / Double(count)
-        // The damping is there too, and W D is what it was solved for: W' = W − W D (H + D + λ)⁻¹.
-        let damped = (0..<count * count).map { index in
-            smoothed[index] + (index % (count + 1) == 0 ? noise[index / count] + Float(0.01 * mean) : 0)
-        }
-        let change = zip(problem.weights.floats(), adapted.floats()).map { $0 - $1 }
-        let found = GoldenLayerCase.product(change, damped, count)
-        let expected = problem.weights.floats().enumerated().map { Double($1 * noise[$0 % count]) }
-        let difference = zip(found, expected).reduce(0) { max($0, abs($1.0 - $1.1)) }
-        // f32 solutions with a condition number of some 1e3.
-        #expect(difference < 1e-3)
-    }
-
     @Test func momentsWithoutRankAreDamped() throws {
         let compute = Compute(precision: .f32)
         // One token: rank 1. No token: all inputs are dead.

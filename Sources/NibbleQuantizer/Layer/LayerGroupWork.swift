@@ -122,17 +122,9 @@ struct LayerGroupWork {
 
     /// What GPTQ rounds with; nil where the recipe asks for no GPTQ.
     private func factorize(_ smooth: SmoothingFactors) throws(LayerError) -> SecondMomentFactor? {
-        guard context.recipe.rounding != .nearest, let statistics = context.statistics,
-            let moment = statistics.secondMoment
-        else { return nil }
-        var noise: [Float]?
-        if context.recipe.rounding == .gptqWithNoise {
-            noise = ActivationNoise.variances(
-                of: statistics.sample, smooth: smooth.values, shift: members[0].shift, context.recipe.activations)
-        }
+        guard context.recipe.rounding == .gptq, let moment = context.statistics?.secondMoment else { return nil }
         return try LayerError.naming(members[0].name) { () throws(LayerError) in
-            try SecondMomentFactor(
-                moment, smooth: smooth.values, noise: noise, on: context.compute, context.memory)
+            try SecondMomentFactor(moment, smooth: smooth.values, on: context.compute, context.memory)
         }
     }
 }

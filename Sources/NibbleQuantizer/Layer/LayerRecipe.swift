@@ -34,10 +34,6 @@ public struct LayerRecipe: Sendable, Hashable {
         /// One column after the other, what is lost made good in the columns to come (GPTQ; Frantar et al., arXiv
         /// 2210.17323).
         case gptq
-        /// The same for inputs as a 4-bit layer sees them, which is with the noise of their rounding: with its variances D
-        /// in the second moment H, and weights W H (H + D)⁻¹, which are the best for noisy inputs. Ours; better with the
-        /// activations that the recipe names, and the less so with others.
-        case gptqWithNoise
     }
 
     /// The low-rank branch's rank, a multiple of 16.

@@ -175,10 +175,6 @@ struct MemberWork {
         restoreWeights()
         round(minus: pair)
         if let factor {
-            if factor.weighsNoise {
-                factor.adaptToNoise(weights, on: context.compute, context.memory)
-                round(minus: nil)
-            }
             factor.round(weights, codes: codes, scales: scales, on: context.compute, context.memory)
         }
         return trial(pair)

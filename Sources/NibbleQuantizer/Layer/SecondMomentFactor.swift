@@ -14,9 +14,6 @@ struct SecondMomentFactor {
     let order: [Int]
     /// Inputs that are always zero: their weights do not count.
     let isDead: [Bool]
-
-    /// What is added to the diagonal of each input besides damping; empty: nothing.
-    let noise: [Float]
     /// The inverses of the diagonal blocks of L.
     private(set) var inverses: [Tensor] = []
 
@@ -34,18 +31,15 @@ struct SecondMomentFactor {
     /// - Parameters:
     ///   - moment: the inputs' second moment `[in, in]` f32, without smoothing.
     ///   - smooth: what inputs are divided by, `[in]`.
-    ///   - noise: the variances of what rounding adds to the smoothed inputs, `[in]`; nil: none.
     ///   - compute: what computes.
     ///   - memory: holds the factor, until the end of the scope.
     /// - Throws: `LayerError.notFactorized`, without the layer's name.
     init(
-        _ moment: Tensor, smooth: [Float], noise: [Float]? = nil, on compute: Compute, _ memory: Workspace
+        _ moment: Tensor, smooth: [Float], on compute: Compute, _ memory: Workspace
     ) throws(LayerError) {
         let count = moment.rows
-        self.noise = noise ?? []
         let diagonal = (0..<count).map { index in
             Double(moment.elements[index * moment.rowStride + index]) / Double(smooth[index] * smooth[index])
-                + Double(noise?[index] ?? 0)
         }
         isDead = diagonal.map { $0 == 0 }
         order = (0..<count).sorted { (diagonal[$0], $1) < (diagonal[$1], $0) }
@@ -62,7 +56,7 @@ struct SecondMomentFactor {
 
     /// Permutes, smooths and damps.
     private func fill(_ moment: Tensor, _ smooth: [Float], damping: Float, on pool: ThreadPool) {
-        let (order, isDead, factor, count, noise) = (order, isDead, factor, order.count, noise)
+        let (order, isDead, factor, count) = (order, isDead, factor, order.count)
         pool.run(count) { row, _ in
             let source = moment.elements + order[row] * moment.rowStride
             let target = factor.elements + row * count
@@ -71,7 +65,6 @@ struct SecondMomentFactor {
                 let input = order[column]
                 target[column] = source[input] / (own * smooth[input])
             }
-            if !noise.isEmpty { target[row] += noise[order[row]] }
             target[row] = (isDead[order[row]] ? 1 : target[row]) + damping
         }
     }

@@ -31,8 +31,6 @@ public struct QuantizationRecipe: Codable, Sendable, Equatable {
         case nearest
         /// With GPTQ.
         case gptq
-        /// With GPTQ, for inputs with the noise of their own rounding.
-        case gptqWithNoise = "gptq-with-noise"
     }
 
     /// The low-rank branch's rank, a multiple of 16.
@@ -87,7 +85,7 @@ public struct QuantizationRecipe: Codable, Sendable, Equatable {
             samples = 32
             steps = 8
         case .full:
-            rounding = .gptqWithNoise
+            rounding = .gptq
         }
     }
 
@@ -216,12 +214,7 @@ extension QuantizationRecipe {
             case .outputs: .outputs(iterations: iterations)
             case .error: .error
             }
-        recipe.rounding =
-            switch rounding {
-            case .nearest: .nearest
-            case .gptq: .gptq
-            case .gptqWithNoise: .gptqWithNoise
-            }
+        recipe.rounding = rounding == .gptq ? .gptq : .nearest
         recipe.activations = activations
         return recipe
     }

@@ -48,11 +48,10 @@ struct RecipeOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "How weights are rounded: nearest; gptq, which makes good in one column what another lost; gptq-with-noise, "
-                + "which also knows how inputs are rounded."))
+            "How weights are rounded: nearest, or gptq, which makes good in one column what another lost."))
     var rounding: QuantizationRecipe.Rounding?
 
-    @Flag(help: "The same as --rounding gptq-with-noise.")
+    @Flag(help: "The same as --rounding gptq.")
     var gptq = false
 
     @Option(help: "What inputs are quantized to where output errors are compared.")
@@ -88,7 +87,7 @@ struct RecipeOptions: ParsableArguments {
         set(\.grid, grid)
         set(\.branch, branch)
         set(\.iterations, iterations)
-        set(\.rounding, rounding ?? (gptq ? .gptqWithNoise : nil))
+        set(\.rounding, rounding ?? (gptq ? .gptq : nil))
         set(\.activations, activations)
         set(\.samples, samples)
         set(\.steps, steps)
