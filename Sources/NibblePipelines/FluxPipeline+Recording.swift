@@ -55,11 +55,28 @@ extension FluxPipeline {
                 progress(.denoising(fraction: (Double(step) + done) / Double(first.schedule.stepCount)))
             }
             for index in plans.indices {
-                try check(predictions[index], of: "the transformer in step \(step + 1)", transformer.weights)
+                if !compute.isFinite(predictions[index]) {
+                    try explain(recorded[index][step], prompt: plans[index].resolved.prompt, step: step)
+                }
                 first.schedule.step(step, prediction: predictions[index], latents: latents[index])
             }
         }
         return recorded
+    }
+
+    /// Throws for a prediction that is not finite: names the weight that is not, or makes the prediction again and names
+    /// the first activation that is not.
+    private func explain(_ inputs: FluxTransformer.Inputs, prompt: String, step: Int) throws {
+        try transformer.weights.checkFinite()
+        var first: String?
+        compute.observer = { [compute] name, activation in
+            if first == nil, !compute.isFinite(activation) { first = name }
+        }
+        defer { compute.observer = nil }
+        let prediction = Tensor(zeros: inputs.latents.shape, .float32)
+        try transformer(inputs, into: prediction, on: compute) { _ in try Task.checkCancellation() }
+        throw PipelineError.notFinite(
+            stage: "the transformer in step \(step + 1) of '\(prompt)', first in '\(first ?? "its result")',")
     }
 }
 

@@ -20,6 +20,12 @@ extension FluxPipeline {
         ///     names.
         /// - Throws: `CheckpointError`, `PipelineError`.
         public init(of folder: ModelFolder, replacement: String? = nil) throws {
+            let location = replacement ?? folder.folder(.transformer)
+            if let form = Checkpoint.int4Form(of: location) {
+                throw CheckpointError.wrongFormat(
+                    path: location, found: "a 4-bit transformer already (\(form.rawValue))",
+                    expected: "one of 16 or 32 bits")
+            }
             source = try replacement.map(Checkpoint.open) ?? folder.weights(.transformer)
             let path = (replacement ?? folder.folder(.transformer)) + "/config.json"
             if replacement == nil || FileManager.default.fileExists(atPath: path) {

@@ -96,6 +96,38 @@ import Testing
         #expect(outcome.error.contains("transformer_blocks.1.out_proj"), "\(outcome.error)")
     }
 
+    @Test func `activations that overflow are told by block and layer`() async throws {
+        let scratch = try Scratch()
+        let model = try ModelCopy(in: scratch)
+        // Finite weights whose product with any input is not.
+        try model.edit("transformer/diffusion_pytorch_model.safetensors") { tensors in
+            let name = "single_transformer_blocks.2.proj_mlp.weight"
+            let original = try #require(tensors[name])
+            tensors[name] = Tensor([Float](repeating: 3e38, count: original.elementCount), shape: original.shape)
+        }
+        let output = scratch.path("x.safetensors")
+        let arguments = Self.arguments(output).map { $0 == Drawing.model ? model.folder.path : $0 }
+        let outcome = try await Tool.nibble(arguments)
+        #expect(outcome.status == 65)
+        #expect(outcome.error.contains("first in 'single.2.mlp_fc2.x'"), "\(outcome.error)")
+        #expect(!FileManager.default.fileExists(atPath: output))
+    }
+
+    @Test func `what is no 16-bit FLUX is refused for what it is`() async throws {
+        let scratch = try Scratch()
+        let output = scratch.path("model.safetensors")
+        let made = try await Tool.nibble(["quantize", Drawing.model, "-o", output, "--preset", "data-free", "-q"])
+        #expect(made.status == 0, "\(made.error)")
+        let again = try await Tool.nibble([
+            "quantize", Drawing.model, "--transformer", output, "-o", scratch.path("again.safetensors"), "-q",
+        ])
+        #expect(again.status == 65 && again.error.contains("a 4-bit transformer already"), "\(again.error)")
+        try FileManager.default.createDirectory(atPath: scratch.path("other"), withIntermediateDirectories: true)
+        try scratch.write(#"{"_class_name": "StableDiffusionPipeline"}"#, to: "other/model_index.json")
+        let other = try await Tool.nibble(["quantize", scratch.path("other"), "-o", output, "-q"])
+        #expect(other.status == 65 && other.error.contains("StableDiffusionPipeline"), "\(other.error)")
+    }
+
     @Test func `without data it takes seconds, and the file draws`() async throws {
         let scratch = try Scratch()
         let output = scratch.path("model.safetensors")
