@@ -24,8 +24,8 @@ extension Compute {
     /// maxima[i] = max(maxima[i], |x[:, i]|), where NaN is above all.
     ///
     /// - Parameters:
-    ///   - x: `[rows, n]`, f32 or bf16; rows may lie apart.
     ///   - maxima: `[n]` f32, not negative.
+    ///   - x: `[rows, n]`, f32 or bf16; rows may lie apart.
     public func raise(_ maxima: Tensor, toMagnitudesOf x: Tensor) {
         precondition(maxima.dtype == .float32 && maxima.elementCount == x.width)
         forRows(x.width, block: Self.columnBlock) { columns in

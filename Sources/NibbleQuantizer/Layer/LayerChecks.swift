@@ -42,7 +42,7 @@ enum LayerChecks {
         } else if case .search = recipe.smoothing {
             throw .inputsNeeded(layer: layer, for: "the search for smoothing factors")
         }
-        if recipe.rounding == .gptq, statistics?.secondMoment == nil {
+        if recipe.rounding != .nearest, statistics?.secondMoment == nil {
             throw .inputsNeeded(layer: layer, for: "GPTQ")
         }
     }

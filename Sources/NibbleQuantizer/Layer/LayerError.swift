@@ -28,3 +28,16 @@ public enum LayerError: Error, Equatable, CustomStringConvertible {
         }
     }
 }
+
+extension LayerError {
+    /// Runs a factorization, which does not know whose it is, and names the layer in its error.
+    static func naming<Value>(
+        _ layer: String, _ body: () throws(LayerError) -> Value
+    ) throws(LayerError) -> Value {
+        do {
+            return try body()
+        } catch .notFactorized(_, let reason) {
+            throw .notFactorized(layer: layer, reason: reason)
+        }
+    }
+}

@@ -11,6 +11,8 @@ struct LayerMember {
     let bias: [Float]
     /// What is added to its inputs.
     let shift: Float
+    /// The sum of each output's weights, `[out]`; empty where no shift asks for it.
+    let rowSums: [Double]
     /// What it gives for the sample of inputs, `[tokens, out]` f32; nil without a sample.
     let reference: Tensor?
 
@@ -23,6 +25,7 @@ struct LayerMember {
     ///   - member: the layer; its weights' shapes and numbers are in order.
     ///   - isUnsigned: whether its inputs are shifted.
     ///   - sample: `[tokens, in]` f32, not shifted.
+    ///   - compute: what computes.
     ///   - memory: for a copy of the weights meanwhile.
     init(
         _ member: LayerGroup.Member, isUnsigned: Bool, sample: Tensor?, on compute: Compute, _ memory: Workspace
@@ -38,6 +41,7 @@ struct LayerMember {
             return copy
         }
         let (weights, bias) = (weights, bias)
+        rowSums = shift == 0 ? [] : Self.rowSums(of: weights, on: compute.pool)
         reference = sample.map { Self.outputs(of: weights, bias, for: $0, on: compute, memory) }
     }
 
@@ -65,6 +69,7 @@ struct LayerMember {
     /// - Parameters:
     ///   - target: `[out, in]` f32.
     ///   - smooth: `[in]` f32.
+    ///   - compute: what computes.
     func writeSmoothed(into target: Tensor, _ smooth: Tensor, on compute: Compute) {
         var first = 0
         for weight in weights {
@@ -76,11 +81,9 @@ struct LayerMember {
     /// The bias as it is stored: the shift of the inputs is taken back, as far as the main path sees it, which is not
     /// the branch's part of the weights.
     ///
-    /// - Parameters:
-    ///   - rowSums: the sum of each output's weights, `[out]`.
-    ///   - pair: the branch.
+    /// - Parameter pair: the branch.
     /// - Returns: `[out]` BF16.
-    func storedBias(_ rowSums: [Double], _ pair: LowRankPair) -> Tensor {
+    func storedBias(_ pair: LowRankPair) -> Tensor {
         let target = Tensor(zeros: [outputs], .bfloat16)
         let stored = target.mutableAddress.assumingMemoryBound(to: BFloat16.self)
         let inBranch = shift == 0 ? [] : pair.rowSums()
@@ -91,19 +94,14 @@ struct LayerMember {
         return target
     }
 
-    /// The sum of each output's weights; empty where no shift asks for it.
-    func rowSums(on compute: Compute) -> [Double] {
-        guard shift != 0 else { return [] }
-        let sums = Tensor(zeros: [outputs], .float64)
-        var first = 0
-        for weight in weights {
-            let start = first
-            compute.pool.run(weight.rows) { row, _ in
-                sums.mutableAddress.assumingMemoryBound(to: Double.self)[start + row] =
+    private static func rowSums(of weights: [Tensor], on pool: ThreadPool) -> [Double] {
+        weights.flatMap { weight in
+            let sums = Tensor(zeros: [weight.rows], .float64)
+            pool.run(weight.rows) { row, _ in
+                sums.mutableAddress.assumingMemoryBound(to: Double.self)[row] =
                     weight.rows(row..<row + 1).floats().reduce(0) { $0 + Double($1) }
             }
-            first += weight.rows
+            return Array(sums.bytes.bindMemory(to: Double.self))
         }
-        return Array(UnsafeBufferPointer(start: sums.address.assumingMemoryBound(to: Double.self), count: outputs))
     }
 }

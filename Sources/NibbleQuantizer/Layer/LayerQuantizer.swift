@@ -11,6 +11,8 @@ public struct LayerQuantizer {
         case prepared
         /// A pair of powers was tried.
         case candidate(_ number: Int, of: Int)
+        /// The inputs' second moment was factorized.
+        case factorized
         /// A member's branch was fitted.
         case iteration(member: Int, _ number: Int)
         /// A member is done.
@@ -50,12 +52,7 @@ public struct LayerQuantizer {
         let work = try LayerGroupWork(group, statistics, recipe, seed: seed, on: compute)
         try onStep?(.prepared)
         let smooth = try work.chooseSmoothing { try onStep?(.candidate($0, of: $1)) }
-        var members: [QuantizedGroup.Member] = []
-        for index in group.members.indices {
-            members.append(
-                try work.quantize(index, smooth) { try onStep?(.iteration(member: index, $0)) })
-            try onStep?(.rounded(member: index))
-        }
+        let members = try work.quantize(smooth) { try onStep?($0) }
         return QuantizedGroup(members: members, alpha: smooth.alpha, beta: smooth.beta)
     }
 }

@@ -19,6 +19,10 @@ public struct LayerRecipe: Sendable, Hashable {
         /// The smoothed weights; its residual is quantized (SVDQuant, §4.2). After the first time, what the last
         /// quantization left over, as often as the output error falls, at most this often.
         case weights(iterations: Int)
+        /// As `weights`; then, in turn and at most as often, the rounding and a branch that makes the error of the outputs
+        /// least for the weights as they are rounded: (W − Q − up · down) X, not W − Q − up · down. Ours; figures are in
+        /// docs/quality.md.
+        case outputs(iterations: Int)
         /// The error of the quantized weights (LoRC; Yao et al., arXiv 2303.08302).
         case error
     }
@@ -30,6 +34,10 @@ public struct LayerRecipe: Sendable, Hashable {
         /// One column after the other, what is lost made good in the columns to come (GPTQ; Frantar et al., arXiv
         /// 2210.17323).
         case gptq
+        /// The same for inputs as a 4-bit layer sees them, which is with the noise of their rounding: with its variances D
+        /// in the second moment H, and weights W H (H + D)⁻¹, which are the best for noisy inputs. Ours; better with the
+        /// activations that the recipe names, and the less so with others.
+        case gptqWithNoise
     }
 
     /// The low-rank branch's rank, a multiple of 16.

@@ -4,8 +4,6 @@ internal import NibbleTensors
 /// A layer in 4 bits, in whatever way it was made, and how its outputs are compared with those of the layer that it is
 /// to replace: with the numbers that are stored and the engine's arithmetic.
 struct LayerTrial {
-    /// What it is made of.
-    let member: LayerMember
     /// `[out, in]` I8.
     let codes: Tensor
     /// `[out, in / 64]` BF16.
@@ -16,12 +14,18 @@ struct LayerTrial {
     let pair: LowRankPair
     /// `[out]` BF16.
     let bias: Tensor
+    /// Whether its input is shifted and quantized without sign.
+    let isShifted: Bool
 
     /// Σ (y_q - y)² over the sample.
     ///
     /// - Parameters:
     ///   - sample: `[tokens, in]`, f32 or bf16.
     ///   - reference: what the layer should give, `[tokens, out]` f32.
+    ///   - bits: what inputs are quantized to.
+    ///   - compute: what computes.
+    ///   - memory: for temporaries.
+    /// - Returns: the sum.
     func squaredError(
         _ sample: Tensor, _ reference: Tensor, _ bits: ActivationBits, on compute: Compute, _ memory: Workspace
     ) -> Double {
@@ -35,8 +39,9 @@ struct LayerTrial {
     /// In the kernels' order.
     private func packed(on pool: ThreadPool) -> QuantizedWeights {
         QuantizedWeights(
-            packing: codes, scales: scales, smooth: smooth.tensor, down: pair.down, up: pair.up,
-            bias: Tensor(bias.floats(), shape: bias.shape), isShifted: member.shift != 0, on: pool)
+            packing: codes, scales: scales, smooth: Tensor(smooth.values, shape: [smooth.values.count]),
+            down: pair.down, up: pair.up,
+            bias: Tensor(bias.floats(), shape: bias.shape), isShifted: isShifted, on: pool)
     }
 
     /// As a file stores it. Codes and scales are copied, since they lie in borrowed memory.

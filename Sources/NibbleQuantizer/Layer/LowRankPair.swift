@@ -17,6 +17,7 @@ struct LowRankPair {
     ///   - left: `[out, rank]` f32.
     ///   - right: `[rank, in]` f32, of smoothed inputs.
     ///   - smooth: what inputs are divided by, `[in]`.
+    ///   - compute: what computes.
     init(left: Tensor, right: Tensor, smooth: [Float], on compute: Compute) {
         up = Tensor(zeros: left.shape, .bfloat16)
         down = Tensor(zeros: right.shape, .bfloat16)

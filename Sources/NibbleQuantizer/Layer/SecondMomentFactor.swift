@@ -9,30 +9,43 @@ internal import NibbleTensors
 /// 2507.18553).
 struct SecondMomentFactor {
     /// `[in, in]` f32: below the diagonal L, above it Lᵀ, so that rows of both lie together. Index 0 is rounded last.
-    private let factor: Tensor
+    let factor: Tensor
     /// The input of each index.
-    private let order: [Int]
+    let order: [Int]
     /// Inputs that are always zero: their weights do not count.
-    private let isDead: [Bool]
+    let isDead: [Bool]
+
+    /// What is added to the diagonal of each input besides damping; empty: nothing.
+    let noise: [Float]
+    /// The inverses of the diagonal blocks of L.
+    private(set) var inverses: [Tensor] = []
 
     /// Columns that are factorized, and rounded, at a time.
-    private static let block = 128
+    static let block = 128
     /// Added to the diagonal, relative to its mean (GPTQ's `percdamp`).
     private static let damping = 0.01
     /// How often the damping is doubled before it is given up: 0.01 · 2^12 is 40 times the mean.
     private static let tries = 12
     /// Outputs that are rounded together: as many as a product works at once.
-    private static let outputs = 2304
+    static let outputs = 2304
 
     /// Factorizes.
     ///
     /// - Parameters:
     ///   - moment: the inputs' second moment `[in, in]` f32, without smoothing.
     ///   - smooth: what inputs are divided by, `[in]`.
-    init(_ moment: Tensor, smooth: [Float], on compute: Compute, _ memory: Workspace) throws(LayerError) {
+    ///   - noise: the variances of what rounding adds to the smoothed inputs, `[in]`; nil: none.
+    ///   - compute: what computes.
+    ///   - memory: holds the factor, until the end of the scope.
+    /// - Throws: `LayerError.notFactorized`, without the layer's name.
+    init(
+        _ moment: Tensor, smooth: [Float], noise: [Float]? = nil, on compute: Compute, _ memory: Workspace
+    ) throws(LayerError) {
         let count = moment.rows
+        self.noise = noise ?? []
         let diagonal = (0..<count).map { index in
             Double(moment.elements[index * moment.rowStride + index]) / Double(smooth[index] * smooth[index])
+                + Double(noise?[index] ?? 0)
         }
         isDead = diagonal.map { $0 == 0 }
         order = (0..<count).sorted { (diagonal[$0], $1) < (diagonal[$1], $0) }
@@ -49,7 +62,7 @@ struct SecondMomentFactor {
 
     /// Permutes, smooths and damps.
     private func fill(_ moment: Tensor, _ smooth: [Float], damping: Float, on pool: ThreadPool) {
-        let (order, isDead, factor, count) = (order, isDead, factor, order.count)
+        let (order, isDead, factor, count, noise) = (order, isDead, factor, order.count, noise)
         pool.run(count) { row, _ in
             let source = moment.elements + order[row] * moment.rowStride
             let target = factor.elements + row * count
@@ -58,14 +71,16 @@ struct SecondMomentFactor {
                 let input = order[column]
                 target[column] = source[input] / (own * smooth[input])
             }
+            if !noise.isEmpty { target[row] += noise[order[row]] }
             target[row] = (isDead[order[row]] ? 1 : target[row]) + damping
         }
     }
 
     /// A block of columns at a time: less the products of the columns before, the diagonal's factor, the rest divided by
     /// it. The products are ours; LAPACK has only the diagonal.
-    private func factorize(on compute: Compute, _ memory: Workspace) -> Bool {
+    private mutating func factorize(on compute: Compute, _ memory: Workspace) -> Bool {
         let (factor, count) = (factor, order.count)
+        inverses = []
         for first in stride(from: 0, to: count, by: Self.block) {
             let width = min(Self.block, count - first)
             let panel = factor.columns(first..<first + width)
@@ -78,6 +93,7 @@ struct SecondMomentFactor {
                     Self.subtract(product, from: panel.rows(first..<count), on: compute.pool)
                 }
                 guard let inverse = Self.factorizeDiagonal(panel.rows(first..<first + width)) else { return false }
+                inverses.append(inverse)
                 guard first + width < count else { return true }
                 let below = first + width..<count
                 let solved = memory.tensor([below.count, width], .float32)
@@ -91,7 +107,7 @@ struct SecondMomentFactor {
         return true
     }
 
-    private static func subtract(_ y: Tensor, from x: Tensor, on pool: ThreadPool) {
+    static func subtract(_ y: Tensor, from x: Tensor, on pool: ThreadPool) {
         pool.run(x.rows) { row, _ in
             let (target, source) = (x.elements + row * x.rowStride, y.elements + row * y.rowStride)
             for column in 0..<x.width { target[column] -= source[column] }
@@ -120,74 +136,5 @@ struct SecondMomentFactor {
             }
         }
         return Tensor(inverse.map { Float($0) }, shape: [size, size])
-    }
-
-    /// Rounds weights, where what is lost at one input is made good at those to come.
-    ///
-    /// - Parameters:
-    ///   - weights: `[out, in]` f32.
-    ///   - codes: `[out, in]` I8; written.
-    ///   - scales: `[out, in / 64]` BF16, given beforehand.
-    func round(_ weights: Tensor, codes: Tensor, scales: Tensor, on compute: Compute, _ memory: Workspace) {
-        for first in stride(from: 0, to: weights.rows, by: Self.outputs) {
-            let rows = first..<min(first + Self.outputs, weights.rows)
-            memory.scope {
-                let permuted = memory.tensor([rows.count, order.count], .float32)
-                permute(weights.rows(rows), into: permuted, on: compute.pool)
-                round(permuted, codes.rows(rows), scales.rows(rows), on: compute, memory)
-            }
-        }
-    }
-
-    private func permute(_ weights: Tensor, into permuted: Tensor, on pool: ThreadPool) {
-        let (order, isDead) = (order, isDead)
-        pool.run(weights.rows) { row, _ in
-            let source = weights.elements + row * weights.rowStride
-            let target = permuted.elements + row * order.count
-            for index in 0..<order.count {
-                let input = order[index]
-                target[index] = isDead[input] ? 0 : source[input]
-            }
-        }
-    }
-
-    private func round(_ permuted: Tensor, _ codes: Tensor, _ scales: Tensor, on compute: Compute, _ memory: Workspace)
-    {
-        let count = order.count
-        for first in stride(from: 0, to: count, by: Self.block).reversed() {
-            let end = min(first + Self.block, count)
-            memory.scope {
-                let carried = memory.tensor([permuted.rows, end - first], .float32)
-                if end < count {
-                    compute.product(
-                        permuted.columns(end..<count), factor.rows(first..<end).columns(end..<count), bias: nil,
-                        into: carried)
-                } else {
-                    carried.elements.update(repeating: 0, count: carried.elementCount)
-                }
-                let (feedback, divisor, columns) = feedback(first..<end)
-                compute.roundWithFeedback(
-                    permuted.columns(first..<end), carried: carried, factor: feedback, divisor: divisor,
-                    columns: columns, codes: codes, scales: scales)
-            }
-        }
-    }
-
-    /// The arrays of `Compute.roundWithFeedback`.
-    private func feedback(_ range: Range<Int>) -> (factor: Tensor, divisor: Tensor, columns: Tensor) {
-        let size = range.count
-        let diagonal = factor.rows(range).columns(range)
-        let divisor = Tensor((0..<size).map { 1 / diagonal.elements[$0 * diagonal.rowStride + $0] }, shape: [size])
-        let matrix = Tensor(zeros: [size, size], .float32)
-        for row in 0..<size {
-            for column in 0..<row {
-                matrix.elements[row * size + column] =
-                    diagonal.elements[row * diagonal.rowStride + column] * divisor.elements[column]
-            }
-        }
-        let columns = Tensor(zeros: [size], .int32)
-        let target = columns.mutableAddress.assumingMemoryBound(to: Int32.self)
-        for (index, place) in range.enumerated() { target[index] = Int32(order[place]) }
-        return (matrix, divisor, columns)
     }
 }

@@ -11,7 +11,9 @@ enum SmallMatrices {
 
     /// Eigenvalues, ascending, and eigenvectors of a symmetric matrix.
     ///
-    /// - Parameter matrix: `[n, n]` row-major; becomes the eigenvectors, one a row.
+    /// - Parameters:
+    ///   - matrix: `[n, n]` row-major; becomes the eigenvectors, one a row.
+    ///   - n: its size.
     /// - Returns: the eigenvalues; nil where LAPACK finds none.
     static func eigenvalues(_ matrix: inout [Double], _ n: Int) -> [Double]? {
         precondition(matrix.count == n * n)
@@ -21,7 +23,9 @@ enum SmallMatrices {
 
     /// The lower Cholesky factor of the lower triangle, in place, and its inverse; zeros above the diagonals.
     ///
-    /// - Parameter matrix: `[n, n]` row-major.
+    /// - Parameters:
+    ///   - matrix: `[n, n]` row-major.
+    ///   - n: its size.
     /// - Returns: the inverse; nil where the matrix is not positive definite.
     static func choleskyAndInverse(_ matrix: inout [Double], _ n: Int) -> [Double]? {
         precondition(matrix.count == n * n)

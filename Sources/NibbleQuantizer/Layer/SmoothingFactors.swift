@@ -40,7 +40,4 @@ struct SmoothingFactors {
         let powers = (1..<max(points, 1)).map { Float($0) / Float(points) }
         return [(0, 0)] + powers.map { ($0, 0) } + powers.map { ($0, 1 - $0) }
     }
-
-    /// As a tensor, `[in]` f32.
-    var tensor: Tensor { Tensor(values, shape: [values.count]) }
 }

@@ -25,11 +25,14 @@ struct TruncatedSVD {
     ///   - iterations: how often the subspace is multiplied by AᵀA.
     ///   - start: a subspace to start from; nil: a random one.
     ///   - seed: of the random one.
-    ///   - weighting: S `[in, in]` f32, symmetric: the rows' inner product. With it left is U of the decomposition of
-    ///     A S^½, and right = Uᵀ A, so that ‖(A − left · right) S^½‖ is least, not ‖A − left · right‖.
+    ///   - weighting: the rows' inner product S; nil: the ordinary one. With it left is U of the decomposition of A S^½,
+    ///     and right = Uᵀ A, so that ‖(A − left · right) S^½‖ is least instead of ‖A − left · right‖.
+    ///   - compute: what computes.
+    ///   - memory: for temporaries.
+    /// - Throws: `LayerError.notFactorized`, without the layer's name.
     init(
-        of matrix: Tensor, rank: Int, iterations: Int, start: Tensor? = nil, seed: UInt64, weighting: Tensor? = nil,
-        on compute: Compute, _ memory: Workspace
+        of matrix: Tensor, rank: Int, iterations: Int, start: Tensor? = nil, seed: UInt64,
+        weighting: InputWeighting? = nil, on compute: Compute, _ memory: Workspace
     ) throws(LayerError) {
         let size = rank + Self.oversampling
         let (rows, inputs) = (matrix.rows, matrix.width)
@@ -43,17 +46,13 @@ struct TruncatedSVD {
             let basis = memory.tensor([rows, size], .float32)
             let other = memory.tensor([rows, size], .float32)
             let weighted = weighting == nil ? subspace : memory.tensor([size, inputs], .float32)
-            for iteration in 0...iterations {
-                if let weighting, iteration > 0 {
-                    compute.product(subspace, weighting, bias: nil, into: weighted)
-                } else if weighting != nil {
-                    compute.convert(subspace, into: weighted)
-                }
+            for _ in 0...iterations {
+                weighting?.apply(to: subspace, into: weighted, on: compute)
                 compute.product(matrix, weighted, bias: nil, into: basis)
                 guard Self.orthonormalize(basis, other, on: compute) else { return nil }
                 compute.transposedProduct(basis, matrix, into: subspace)
             }
-            if let weighting { compute.product(subspace, weighting, bias: nil, into: weighted) }
+            weighting?.apply(to: subspace, into: weighted, on: compute)
             return Self.rotate(basis, subspace, weighted, rank: rank, on: compute)
         }
         guard let solved else { throw .notFactorized(layer: "", reason: "LAPACK finds no eigenvalues (dsyevd)") }
