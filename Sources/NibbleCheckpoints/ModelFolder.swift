@@ -106,8 +106,15 @@ func configurationBytes(_ path: String) throws(CheckpointError) -> [UInt8] {
     return file.copiedBytes
 }
 
-/// Decodes JSON that is in memory already; `path` says for people where it comes from.
-func decodeConfiguration<Configuration: Decodable>(
+/// Decodes JSON that is in memory already.
+///
+/// - Parameters:
+///   - data: the JSON.
+///   - path: where it comes from, for people.
+///   - type: what to decode.
+/// - Returns: the decoded value.
+/// - Throws: as for a file.
+public func decodeConfiguration<Configuration: Decodable>(
     _ data: Data, path: String, as type: Configuration.Type
 ) throws(CheckpointError) -> Configuration {
     do {
