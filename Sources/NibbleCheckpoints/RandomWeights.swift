@@ -28,18 +28,29 @@ public struct RandomWeights: TensorSource {
         let tensor = Tensor(zeros: shape, dtype)
         let isGain = shape.rank == 1 && name.hasSuffix("weight")
         let scale = isGain ? 0 : 1 / Float(max(tensor.width, 1)).squareRoot()
-        var hash = FowlerNollVo()
-        hash.add(name.utf8)
-        fill(tensor, offset: isGain ? 1 : 0, scale: scale, seed: hash.value)
+        fill(tensor, offset: isGain ? 1 : 0, scale: scale, seed: Self.seed(name))
         return tensor
     }
 
-    /// offset + scale · u with u uniform in -1 ..< 1, from the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+    /// What the numbers of a name begin with.
+    static func seed(_ name: String) -> UInt64 {
+        var hash = FowlerNollVo()
+        hash.add(name.utf8)
+        return hash.value
+    }
+
+    /// The finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+    @inline(__always) static func bits(seed: UInt64, index: Int) -> UInt64 {
+        var bits = seed &+ UInt64(truncatingIfNeeded: index) &* 0x9e37_79b9_7f4a_7c15
+        bits = (bits ^ (bits >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        bits = (bits ^ (bits >> 27)) &* 0x94d0_49bb_1331_11eb
+        return bits
+    }
+
+    /// offset + scale · u with u uniform in -1 ..< 1.
     private func fill(_ tensor: Tensor, offset: Float, scale: Float, seed: UInt64) {
         func value(_ index: Int) -> Float {
-            var bits = seed &+ UInt64(truncatingIfNeeded: index) &* 0x9e37_79b9_7f4a_7c15
-            bits = (bits ^ (bits >> 30)) &* 0xbf58_476d_1ce4_e5b9
-            bits = (bits ^ (bits >> 27)) &* 0x94d0_49bb_1331_11eb
+            let bits = Self.bits(seed: seed, index: index)
             return offset + scale * Float(Int32(truncatingIfNeeded: bits >> 32)) * 0x1p-31
         }
         if dtype == .float32 {

@@ -39,42 +39,48 @@ public struct Hub: Sendable {
     ///
     /// - Parameters:
     ///   - text: a path or a name.
+    ///   - meaning: what a name stands for.
     ///   - choose: among a model's files.
     ///   - progress: called from any thread while files come.
     /// - Returns: a path; for a text that cannot be a name the text itself, for the reader of the file to complain of.
     /// - Throws: `HubError`, `CancellationError`.
     public static func path(
-        of text: String, choose: @escaping FileChoice = { NeededFiles.toRun($0) }, progress: HubProgressHandler? = nil
+        of text: String, as meaning: HubMeaning = .asNamed,
+        choose: @escaping FileChoice = { NeededFiles.toRun($0) }, progress: HubProgressHandler? = nil
     ) async throws -> String {
         if FileManager.default.fileExists(atPath: text) || HubName.looksLikePath(text) { return text }
         let name = try HubName(text)
-        return try await Hub(HubSettings()).snapshot(of: name, choose: choose, progress: progress).path
+        return try await Hub(HubSettings()).snapshot(of: name, as: meaning, choose: choose, progress: progress).path
     }
 
     /// Makes sure that a model's files are on this machine.
     ///
     /// - Parameters:
     ///   - name: the model, or one file or folder of it.
+    ///   - meaning: what the name stands for.
     ///   - choose: among the model's files, or the named folder's; a file that is named itself is always chosen.
     ///   - freshness: when the Hub is asked.
     ///   - progress: called from any thread while files come.
     /// - Returns: where they are. All of them are whole, and were looked at when they came.
     /// - Throws: `HubError`, `CancellationError`.
     public func snapshot(
-        of name: HubName, choose: @escaping FileChoice = { NeededFiles.toRun($0) }, freshness: Freshness = .cached,
+        of name: HubName, as meaning: HubMeaning = .asNamed,
+        choose: @escaping FileChoice = { NeededFiles.toRun($0) }, freshness: Freshness = .cached,
         progress: HubProgressHandler? = nil
     ) async throws -> Snapshot {
         let cache = HubCache(root: settings.cache, model: name.model)
-        let cached = Cached(cache, name, choose)
+        let cached = Cached(cache, name, meaning, choose)
         if settings.isOffline {
             guard let snapshot = cached.snapshot(trustingFolder: true) else {
-                throw HubError.offline(model: "\(name)", missing: cached.missing, cache: settings.cache)
+                throw cached.fault
+                    ?? HubError.offline(model: "\(name)", missing: cached.missing, cache: settings.cache)
             }
             return snapshot
         }
         if freshness == .cached, let snapshot = cached.snapshot(trustingFolder: false) { return snapshot }
         do {
             let listing = try await client.listing(of: name)
+            let name = try meaning.resolve(name, among: listing.files.map(\.path))
             return try await download(listing, name, choose, into: cache, progress)
         } catch let error as HubError {
             // Without a network, what huggingface_hub has left here will do.
@@ -189,17 +195,27 @@ extension Hub.Snapshot {
 private struct Cached {
     /// Files that are chosen and not whole; empty where nothing says what there should be.
     let missing: [String]
+    /// Why the name means nothing here.
+    let fault: HubError?
     private let found: Hub.Snapshot?
     /// Whether a listing says that nothing is missing.
     private let isCertain: Bool
 
-    init(_ cache: HubCache, _ name: HubName, _ choose: FileChoice) {
-        guard let commit = cache.commit(of: name.revision) else {
-            (missing, found, isCertain) = ([], nil, false)
+    init(_ cache: HubCache, _ given: HubName, _ meaning: HubMeaning, _ choose: FileChoice) {
+        guard let commit = cache.commit(of: given.revision) else {
+            (missing, fault, found, isCertain) = ([], nil, nil, false)
             return
         }
         let listing = cache.listing(commit)
         let paths = listing.map { $0.files.map(\.path) } ?? cache.namesInSnapshot(commit)
+        let name: HubName
+        do throws(HubError) {
+            name = try meaning.resolve(given, among: paths)
+        } catch {
+            (missing, fault, found, isCertain) = ([], error, nil, false)
+            return
+        }
+        fault = nil
         let chosen = Set((try? Hub.chosen(paths, name, choose)) ?? [])
         let files = listing?.files.filter { chosen.contains($0.path) } ?? []
         missing = files.filter { !cache.has($0, at: commit) }.map(\.path)

@@ -18,6 +18,10 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
     case missingFile(model: String, revision: String, file: String)
     /// Nothing in the model is what was asked for.
     case nothingMatches(model: String, wanted: String)
+    /// The model is a collection of transformers, and the name does not say which.
+    case severalTransformers(model: String, files: [String])
+    /// The model's transformers are in NVIDIA's 4-bit floats, all of them.
+    case onlyNVFP4(model: String, files: [String])
     /// The server asks to wait longer than we do.
     case rateLimited(host: String, seconds: Int?, hasToken: Bool)
     /// The network must not be used, and the cache does not have it.
@@ -40,7 +44,8 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
     /// What is wrong and what to do about it, for people.
     public var description: String {
         switch self {
-        case .invalidName, .invalidSetting, .missingModel, .missingRevision, .missingFile, .nothingMatches:
+        case .invalidName, .invalidSetting, .missingModel, .missingRevision, .missingFile, .nothingMatches,
+            .severalTransformers, .onlyNVFP4:
             namingFault
         case .gated, .unauthorized, .rateLimited: accessFault
         case .offline, .unreachable, .connectionLost, .refused, .malformedAnswer: connectionFault
@@ -65,6 +70,12 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
             "\(model): revision '\(revision.onOneLine)' has no file or folder '\(file.onOneLine)'; "
                 + "its page lists them under 'Files'"
         case .nothingMatches(let model, let wanted): "\(model): holds nothing of \(wanted.onOneLine)"
+        case .severalTransformers(let model, let files):
+            "\(model): holds several 4-bit transformers: \(Self.list(files)); name one of them, as in "
+                + Self.naming(files.first ?? "FILE", of: model)
+        case .onlyNVFP4(let model, let files):
+            "\(model): holds transformers in NVFP4 alone (\(Self.list(files))), which only NVIDIA's newest processors "
+                + "compute with; expected an INT4 one, named svdq-int4…safetensors"
         default: ""
         }
     }
@@ -118,6 +129,12 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
         case .inaccessible(let path, let reason): "\(path): \(reason)"
         default: ""
         }
+    }
+
+    /// OWNER/NAME/FILE[@REVISION].
+    private static func naming(_ file: String, of model: String) -> String {
+        let parts = model.split(separator: "@", maxSplits: 1)
+        return "\(parts.first ?? "")/\(file.onOneLine)" + (parts.count == 2 ? "@\(parts[1])" : "")
     }
 
     private static func list(_ names: [String]) -> String {

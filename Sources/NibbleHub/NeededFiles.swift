@@ -15,8 +15,8 @@ public enum NeededFiles {
     /// What is needed to run a model: of a pipeline in diffusers' layout `model_index.json` and the components'
     /// configurations, tokenizers and safetensors; of any other folder its JSON and safetensors.
     ///
-    /// Not chosen: the single file that repeats the folders' weights, other programs' formats, pictures, and
-    /// variants (`….fp16.safetensors`) where the weights themselves are there.
+    /// Not chosen: the single file that repeats the folders' weights, other programs' formats, pictures, variants
+    /// (`….fp16.safetensors`) where the weights themselves are there, and NVFP4 files of Nunchaku beside INT4 ones.
     ///
     /// - Parameters:
     ///   - paths: of all files, from the model's root.
@@ -25,7 +25,9 @@ public enum NeededFiles {
     public static func toRun(_ paths: [String], withoutWeightsOf skipped: Set<String> = []) -> [String] {
         let isPipeline = paths.contains("model_index.json")
         let folders = Dictionary(grouping: paths.filter(isWeights), by: folder)
+        let hasINT4 = paths.contains { NunchakuFileName($0)?.precision == .int4 }
         return paths.filter { path in
+            if hasINT4, NunchakuFileName(path)?.precision == .nvfp4 { return false }
             let folder = folder(path)
             if isPipeline {
                 if path == "model_index.json" { return true }
@@ -40,6 +42,23 @@ public enum NeededFiles {
             }
             return !skipped.contains(folder) && !isVariant(path, besides: folders[folder] ?? [])
         }
+    }
+
+    /// What a tokenizer is made of: of a pipeline the component's files, of any other folder its own.
+    ///
+    /// - Parameter component: `tokenizer` or `tokenizer_2`.
+    /// - Returns: a choice.
+    public static func tokenizer(_ component: String) -> FileChoice {
+        { paths in
+            let inside = paths.filter { folder($0) == component }
+            return toRun(inside.isEmpty ? paths.filter { folder($0).isEmpty } : inside).filter { !isWeights($0) }
+        }
+    }
+
+    /// The configuration of a transformer: of a pipeline the component's, of any other folder its own.
+    public static func transformerConfiguration(_ paths: [String]) -> [String] {
+        let nested = paths.filter { $0 == "transformer/config.json" }
+        return nested.isEmpty ? paths.filter { $0 == "config.json" } : nested
     }
 
     /// What matches one of some patterns of the shell; `*` matches `/` too, and a pattern that ends with `/` means all

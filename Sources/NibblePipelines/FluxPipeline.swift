@@ -27,6 +27,9 @@ public actor FluxPipeline {
         public var transformer: String?
         /// What the inputs of a 4-bit transformer's layers are quantized to.
         public var activations = ActivationBits.int4
+        /// What the products of those layers are summed in. `.nunchaku` is for comparisons with that engine: it is slow,
+        /// and takes `int4` activations.
+        public var accumulation = Accumulation.f32
 
         /// The defaults.
         public init() {}
@@ -57,11 +60,16 @@ public actor FluxPipeline {
     ///   - options: how to work.
     /// - Throws: `CheckpointError`, `TokenizerError`, `SchedulerError`, `PipelineError`.
     public init(model: String, options: Options = Options()) throws {
+        guard options.accumulation == .f32 || options.activations == .int4 else {
+            throw PipelineError.invalidRequest(
+                parameter: "accumulation", found: "\(options.accumulation) with \(options.activations) activations",
+                expected: "f32, or int4 activations: Nunchaku's kernels take no others")
+        }
         self.model = model
         self.options = options
         folder = try ModelFolder(model)
         compute = Compute(
-            precision: options.precision, activationBits: options.activations,
+            precision: options.precision, activationBits: options.activations, accumulation: options.accumulation,
             pool: ThreadPool(threadCount: options.threads))
         clipTokenizer = try CLIPTokenizer(folder: folder.url(.tokenizer))
         t5Tokenizer = try T5Tokenizer(folder: folder.url(.tokenizer2))
@@ -219,6 +227,7 @@ public actor FluxPipeline {
             width: resolved.width, height: resolved.height, maxSequenceLength: resolved.maxSequenceLength,
             precision: options.precision, model: model, transformer: options.transformer,
             activations: transformer.isQuantized ? options.activations : nil,
+            accumulation: transformer.isQuantized ? options.accumulation : .f32,
             modelFingerprint: fingerprint,
             nibbleVersion: Self.version, instructionSet: InstructionSet.current.description,
             roundsConditioning: resolved.request.roundsConditioning)

@@ -29,6 +29,8 @@ extension Compute {
         precondition(border <= weights.output && (activated == nil || border.isMultiple(of: KernelOrder.tileOutputs)))
         precondition(x.shape.rank == 2 && x.width == weights.input && y.shape == [x.rows, weights.output])
         precondition(activation == .identity || activation == .geluTanh, "4-bit layers know no other activation")
+        // Nunchaku's kernels take 4-bit inputs; layers of others, such as T5's, are summed as ever.
+        let accumulation = bits == .int4 ? accumulation : .f32
         workspace.scope {
             let rows = min(x.rows, Self.quantizedStretch)
             let input = quantizedRows(rows, weights)
@@ -40,7 +42,7 @@ extension Compute {
                 for (outputs, activation) in [(0..<border, activation), (border..<weights.output, .identity)]
                 where !outputs.isEmpty {
                     multiply(
-                        input, weights, outputs, into: y.rows(stretch), gelu: activation == .geluTanh,
+                        input, weights, outputs, into: y.rows(stretch), gelu: activation == .geluTanh, accumulation,
                         scratch: scratch)
                 }
             }
@@ -73,19 +75,27 @@ extension Compute {
     /// Parts that follow each other share their rows, which then come from a near cache.
     private func multiply(
         _ input: nibble_quantized_rows, _ weights: QuantizedWeights, _ outputs: Range<Int>, into y: Tensor, gelu: Bool,
-        scratch: Tensor
+        _ accumulation: Accumulation, scratch: Tensor
     ) {
         let outputTiles = (outputs.count + Self.quantizedOutputTile - 1) / Self.quantizedOutputTile
         let rowBlocks = (y.rows + Self.quantizedRowBlock - 1) / Self.quantizedRowBlock
         pool.run(rowBlocks * outputTiles) { part, worker in
             let firstRow = part / outputTiles * Self.quantizedRowBlock
             let firstOutput = outputs.lowerBound + part % outputTiles * Self.quantizedOutputTile
+            let rowCount = min(Self.quantizedRowBlock, y.rows - firstRow)
+            let outputCount = min(Self.quantizedOutputTile, outputs.upperBound - firstOutput)
             var layer = weights.layer
             var input = input
-            kernels.quantized_product(
-                &layer, &input, firstRow, min(Self.quantizedRowBlock, y.rows - firstRow), firstOutput,
-                min(Self.quantizedOutputTile, outputs.upperBound - firstOutput), gelu, y.mutableAddress,
-                y.dtype.kernelFloat, y.rowStride, scratch.rows(worker..<worker + 1).mutableAddress)
+            switch accumulation {
+            case .f32:
+                kernels.quantized_product(
+                    &layer, &input, firstRow, rowCount, firstOutput, outputCount, gelu, y.mutableAddress,
+                    y.dtype.kernelFloat, y.rowStride, scratch.rows(worker..<worker + 1).mutableAddress)
+            case .nunchaku:
+                nibble_product_in_bf16(
+                    &layer, &input, firstRow, rowCount, firstOutput, outputCount, gelu, y.mutableAddress,
+                    y.dtype.kernelFloat, y.rowStride)
+            }
         }
     }
 
@@ -99,9 +109,10 @@ extension Compute {
     public func quantizedRowProduct(_ x: Tensor, _ weights: QuantizedRowWeights, into y: Tensor) {
         precondition(x.dtype == .float32 && y.dtype == .float32)
         precondition(x.shape.rank == 2 && x.width == weights.input && y.shape == [x.rows, weights.output])
+        let product = accumulation == .f32 ? kernels.quantized_row_product : nibble_row_product_in_bf16
         forRows(weights.output, block: 256) { outputs in
             for row in 0..<x.rows {
-                kernels.quantized_row_product(
+                product(
                     x.rows(row..<row + 1).readable(Float.self), weights.codes.readable(UInt8.self),
                     weights.scales.readable(UInt16.self), weights.zeros.readable(UInt16.self),
                     weights.bias.readable(Float.self), y.rows(row..<row + 1).mutable(Float.self), weights.input,

@@ -12,6 +12,16 @@ public enum Precision: String, Sendable, CaseIterable {
     public var activation: DType { self == .f32 ? .float32 : .bfloat16 }
 }
 
+/// In what numbers the products of 4-bit layers are summed.
+public enum Accumulation: String, Sendable, CaseIterable {
+    /// 32-bit floats.
+    case f32
+    /// bfloat16, as the sums of Nunchaku's GPU kernels are: to compare with that engine, far slower than `f32`. A group's
+    /// sum, its scale, the sum over groups, bias, low-rank sums and GELU are rounded one after the other; what lies
+    /// between the layers is not.
+    case nunchaku
+}
+
 /// What a network computes with: threads, memory for activations, compiled products. Operations on tensors are its
 /// methods (`Compute+….swift`).
 ///
@@ -30,6 +40,9 @@ public final class Compute {
     /// What the inputs of 4-bit layers are quantized to.
     public let activationBits: ActivationBits
 
+    /// What the products of 4-bit layers are summed in.
+    public let accumulation: Accumulation
+
     /// Is shown activations as they arise, under names such as `double.0.img`: for comparison with another engine, and
     /// for calibration. The tensor is only lent: its memory is used again afterwards.
     public var observer: ((_ name: String, _ activation: Tensor) -> Void)?
@@ -39,9 +52,15 @@ public final class Compute {
     /// - Parameters:
     ///   - precision: the numbers that networks compute in.
     ///   - activationBits: what the inputs of 4-bit layers are quantized to.
+    ///   - accumulation: what the products of 4-bit layers are summed in; Nunchaku's way needs 4-bit inputs.
     ///   - pool: the threads; nil: one for each core.
-    public init(precision: Precision, activationBits: ActivationBits = .int4, pool: ThreadPool? = nil) {
+    public init(
+        precision: Precision, activationBits: ActivationBits = .int4, accumulation: Accumulation = .f32,
+        pool: ThreadPool? = nil
+    ) {
+        precondition(accumulation == .f32 || activationBits == .int4, "Nunchaku's kernels take 4-bit inputs")
         self.activationBits = activationBits
+        self.accumulation = accumulation
         self.precision = precision
         self.pool = pool ?? ThreadPool()
     }

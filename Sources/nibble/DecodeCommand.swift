@@ -46,7 +46,7 @@ struct DecodeCommand: AsyncParsableCommand {
             try reporter.handle(.picture(picture))
         } catch {
             reporter.abandon()
-            if case PipelineError.invalidRequest(_, let found, let expected) = error {
+            if case PipelineError.invalidRequest("latents", let found, let expected) = error {
                 throw InputError(latents, "tensor '\(KeptLatents.tensorName)': found \(found); expected \(expected)")
             }
             throw error

@@ -121,7 +121,8 @@ extension GenerationRecord {
         var differences: [String] = []
         if modelFingerprint != other.modelFingerprint { differences.append("model") }
         if instructionSet != other.instructionSet { differences.append("instruction set") }
-        if precision != other.precision || activations != other.activations { differences.append("precision") }
+        let arithmetic = precision == other.precision && activations == other.activations
+        if !arithmetic || accumulation != other.accumulation { differences.append("precision") }
         if nibbleVersion != other.nibbleVersion { differences.append("version of Nibble") }
         return differences
     }

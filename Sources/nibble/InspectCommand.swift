@@ -33,7 +33,7 @@ struct InspectCommand: AsyncParsableCommand {
     var quiet = false
 
     func run() async throws {
-        let inspection = try Inspection(try await ModelFetcher(isQuiet: json).path(of: path))
+        let inspection = try Inspection(try await ModelFetcher(isQuiet: json).transformer(path))
         let findings = verify ? try verified(inspection) : nil
         let int4 = int4Checkpoint(inspection)
         if json {

@@ -7,6 +7,7 @@ struct PullCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "pull",
         abstract: "Fetch a model from the Hugging Face Hub, and print the folder that it is in.",
+        usage: "nibble pull <name> [options]",
         discussion: """
             Files go to the cache that Python's huggingface_hub uses too, and are not fetched again. What a broken \
             connection or Ctrl-C leaves is gone on with the next time. Wherever a model is taken, its name is too; pull \

@@ -1,5 +1,6 @@
 internal import ArgumentParser
 internal import Foundation
+internal import NibbleHub
 internal import NibbleTokenizers
 
 /// `nibble tokenize`: the ids of prompts.
@@ -8,8 +9,8 @@ struct TokenizeCommand: AsyncParsableCommand {
         commandName: "tokenize",
         abstract: "Print the token ids of prompts.",
         usage: """
-            nibble tokenize <prompt> [--clip <folder>] [--t5 <folder>]
-            nibble tokenize --file <json> [--clip <folder>] [--t5 <folder>]
+            nibble tokenize <prompt> [--clip <model>] [--t5 <model>]
+            nibble tokenize --file <json> [--clip <model>] [--t5 <model>]
             """,
         discussion: """
             Prints a JSON list with an object for each prompt: the ids of the tokenizers that were named, with special \
@@ -25,12 +26,16 @@ struct TokenizeCommand: AsyncParsableCommand {
     var file: String?
 
     @Option(
-        help: ArgumentHelp("The folder of a CLIP tokenizer, 'tokenizer' of a model.", valueName: "folder"),
+        help: ArgumentHelp(
+            "A CLIP tokenizer: its folder, 'tokenizer' of a model, or the model's own; or a name of the Hugging Face Hub "
+                + "(OWNER/NAME[@REVISION]).", valueName: "model"),
         completion: .directory)
     var clip: String?
 
     @Option(
-        help: ArgumentHelp("The folder of a T5 tokenizer, 'tokenizer_2' of a model.", valueName: "folder"),
+        help: ArgumentHelp(
+            "A T5 tokenizer: its folder, 'tokenizer_2' of a model, or the model's own; or a name of the Hugging Face Hub "
+                + "(OWNER/NAME[@REVISION]).", valueName: "model"),
         completion: .directory)
     var t5: String?
 
@@ -39,7 +44,7 @@ struct TokenizeCommand: AsyncParsableCommand {
             throw ValidationError("Give either a prompt or --file with a JSON list of prompts.")
         }
         guard clip != nil || t5 != nil else {
-            throw ValidationError("Name a tokenizer's folder with --clip, --t5 or both.")
+            throw ValidationError("Name a tokenizer with --clip, --t5 or both.")
         }
     }
 
@@ -50,12 +55,21 @@ struct TokenizeCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let clip = try clip.map { try CLIPTokenizer(folder: URL(filePath: $0)) }
-        let t5 = try t5.map { try T5Tokenizer(folder: URL(filePath: $0)) }
+        var clip: CLIPTokenizer?
+        if let named = self.clip { clip = try await CLIPTokenizer(folder: folder(named, "tokenizer")) }
+        var t5: T5Tokenizer?
+        if let named = self.t5 { t5 = try await T5Tokenizer(folder: folder(named, "tokenizer_2")) }
         let rows = try prompts().map { Row(clip: clip?.encode($0), t5: t5?.encode($0)) }
         let encoder = JSONEncoder()
         encoder.outputFormatting = .sortedKeys
         print(String(decoding: try encoder.encode(rows), as: UTF8.self))
+    }
+
+    /// The folder of a tokenizer: the one that is named, or the component of the model that is.
+    private func folder(_ named: String, _ component: String) async throws -> URL {
+        let path = try await ModelFetcher(isQuiet: false).path(of: named, choose: NeededFiles.tokenizer(component))
+        let nested = URL(filePath: path).appending(path: component)
+        return FileManager.default.fileExists(atPath: nested.path) ? nested : URL(filePath: path)
     }
 
     private func prompts() throws(TokenizerError) -> [String] {

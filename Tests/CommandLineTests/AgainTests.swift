@@ -2,6 +2,7 @@ import Foundation
 import NibbleCheckpoints
 import NibbleImages
 import NibbleTensors
+import NibbleTestSupport
 import Testing
 
 /// Pictures made again: `generate --like`, and `decode` of latents that were kept.
@@ -63,6 +64,28 @@ import Testing
         #expect(try Drawing.bytes(scratch.path("out.png")) == Drawing.bytes(scratch.path("again.png")))
         #expect(try PNG.read(scratch.path("out.png")).bitmap != PNG.read(scratch.path("own.png")).bitmap)
         #expect(own.error.contains("the picture may differ from the original in its bytes: other model"))
+    }
+
+    @Test(
+        .enabled(if: !GoldenInt4Model.drawable.isEmpty, "no svdq-* goldens with the whole model beside the repository"),
+        arguments: GoldenInt4Model.drawable)
+    func `a 4-bit picture is made again with its sums`(_ quantized: GoldenInt4Model) async throws {
+        let scratch = try Scratch()
+        let first = try await Tool.nibble(
+            Drawing.arguments(
+                "x", model: try #require(quantized.pipeline), "--transformer", quantized.file, "--accumulation",
+                "nunchaku", "--output", "out.png"), in: scratch.folder)
+        let again = try await Tool.nibble(
+            ["generate", "--like", "out.png", "--output", "again.png"], in: scratch.folder)
+        let other = try await Tool.nibble(
+            ["generate", "--like", "out.png", "--accumulation", "f32", "--output", "other.png"], in: scratch.folder)
+        #expect(first.status == 0 && again.status == 0 && other.status == 0, "\(first.error)\(again.error)")
+        #expect(try Drawing.bytes(scratch.path("out.png")) == Drawing.bytes(scratch.path("again.png")))
+        #expect(try Drawing.texts(scratch.path("again.png"))["nibble"]?.contains("nunchaku") == true)
+        #expect(other.error.contains("the picture may differ from the original in its bytes: other precision"))
+        let refused = try await Tool.nibble(
+            ["generate", "--like", "out.png", "--activations", "int8", "--output", "x.png"], in: scratch.folder)
+        #expect(refused.status == 64 && refused.error.contains("--accumulation: found nunchaku"), "\(refused.error)")
     }
 
     /// Latents as `generate` keeps them, of a 32 × 16 picture.

@@ -61,7 +61,7 @@ import Testing
         let outcome = try await Tool.nibble(arguments, in: scratch.folder) { process in
             let third = scratch.path("out/pictures/01-red-apple-seed-3.full-precision.png")
             while process.isRunning, !FileManager.default.fileExists(atPath: third) {
-                try await Task.sleep(for: .milliseconds(5))
+                Thread.sleep(forTimeInterval: 0.005)
             }
             kill(process.processIdentifier, SIGINT)
         }

@@ -26,7 +26,7 @@ import Testing
         (["tokenize", "x"], "--clip"), (["tokenize", "x", "--file", "y", "--clip", "z"], "--file"),
         (["inspect"], "path"), (["bench", "linear", "--tokens", "0"], "--tokens: found 0"),
         (["bench", "attention", "--heads", "-3"], "--heads"), (["bench", "step", "--runs", "0"], "--runs"),
-        (["bench", "step", "--transformer", "x"], "--inputs"), (["bench", "nothing"], "nothing"),
+        (["bench", "step", "--inputs", "x"], "--inputs"), (["bench", "nothing"], "nothing"),
     ]
 
     @Test(arguments: usages)
@@ -46,13 +46,13 @@ import Testing
         let scratch = try Scratch()
         let arguments = Drawing.arguments("x", "--steps", "10000", "--width", "128", "--height", "128") + options
         let outcome = try await Tool.nibble(arguments, in: scratch.folder) { process in
-            try await Task.sleep(for: .seconds(1.5))
+            Thread.sleep(forTimeInterval: 1.5)
             #expect(process.isRunning)
             kill(process.processIdentifier, signal)
             let clock = ContinuousClock()
             let began = clock.now
             while process.isRunning, began.duration(to: clock.now) < .seconds(60) {
-                try await Task.sleep(for: .milliseconds(5))
+                Thread.sleep(forTimeInterval: 0.005)
             }
             // It stops before the next block, which takes milliseconds; on a quiet machine it is gone in 20. The picture
             // would take minutes: whatever keeps a busy machine from this for half a minute is not waiting for a step.
@@ -69,7 +69,7 @@ import Testing
             let outcome = try await Tool.nibble(
                 Drawing.arguments("x", "--steps", "10000", "-q"), in: scratch.folder
             ) { process in
-                try await Task.sleep(for: .milliseconds(delay))
+                Thread.sleep(forTimeInterval: Double(delay) / 1000)
                 kill(process.processIdentifier, SIGINT)
             }
             // Before the program has set its signals up the system ends it: 130 as well.
@@ -84,7 +84,7 @@ import Testing
     ])
     func `measuring can be cancelled`(_ arguments: [String]) async throws {
         let outcome = try await Tool.nibble(arguments) { process in
-            try await Task.sleep(for: .milliseconds(200))
+            Thread.sleep(forTimeInterval: 0.2)
             kill(process.processIdentifier, SIGINT)
         }
         // On a busy machine the signal may come before the program listens; the system then ends it without a word.

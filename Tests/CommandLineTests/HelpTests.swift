@@ -16,7 +16,8 @@ import Testing
     }
 
     static let verbs = [
-        [], ["generate"], ["decode"], ["compare"], ["inspect"], ["convert"], ["tokenize"], ["doctor"],
+        [], ["generate"], ["decode"], ["compare"], ["pull"], ["quantize"], ["inspect"], ["convert"], ["tokenize"],
+        ["doctor"],
         ["bench"], ["bench", "linear"],
         ["bench", "attention"], ["bench", "step"],
     ]

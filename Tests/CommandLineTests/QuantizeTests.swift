@@ -23,7 +23,7 @@ import Testing
         let moments = (0..<3).map { _ in Double.random(in: 0.02...0.9) }
         for moment in moments {
             let outcome = try await Tool.nibble(Self.arguments(broken)) { process in
-                try await Task.sleep(for: .seconds(moment * unbroken.seconds))
+                Thread.sleep(forTimeInterval: moment * unbroken.seconds)
                 kill(process.processIdentifier, SIGKILL)
             }
             #expect([137, 0].contains(outcome.status), "killed after \(moment) of the run: \(outcome.error)")

@@ -60,4 +60,29 @@ import Testing
         #expect(
             try rows(try await Tool.nibble(["tokenize", "--file", file, "--clip", Drawing.model + "/tokenizer"])) == [])
     }
+
+    /// From a cache of the Hub, without a network: a model's name means its two tokenizers.
+    @Test func `a name takes the place of a folder`() async throws {
+        let scratch = try Scratch()
+        let commit = String(repeating: "0123456789", count: 4)
+        let model = scratch.path("cache/models--ada--emoji")
+        for (folder, name) in [
+            ("refs", nil), ("snapshots/\(commit)", "tokenizer"), ("snapshots/\(commit)", "tokenizer_2"),
+        ] {
+            try FileManager.default.createDirectory(atPath: "\(model)/\(folder)", withIntermediateDirectories: true)
+            guard let name else { continue }
+            try FileManager.default.copyItem(
+                atPath: "\(Drawing.model)/\(name)", toPath: "\(model)/\(folder)/\(name)")
+        }
+        try Data(commit.utf8).write(to: URL(filePath: model + "/refs/main"))
+        let environment = ["HF_HUB_CACHE": scratch.path("cache"), "HF_HUB_OFFLINE": "1"]
+        let named = try await Tool.nibble(
+            ["tokenize", "red apple", "--clip", "ada/emoji", "--t5", "ada/emoji/tokenizer_2"], environment: environment)
+        let folders = try rows(
+            try await Tool.nibble(["tokenize", "red apple", "--clip", Drawing.model, "--t5", Drawing.model]))
+        #expect(try rows(named) == folders && folders.first?.clip != nil && folders.first?.t5 != nil)
+        let missing = try await Tool.nibble(
+            ["tokenize", "x", "--clip", "ada/nothing"], environment: environment)
+        #expect(missing.status == 65 && missing.error.contains("HF_HUB_OFFLINE"))
+    }
 }

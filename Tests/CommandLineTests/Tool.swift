@@ -47,12 +47,12 @@ enum Tool {
     ///   - environment: variables beside the usual ones.
     ///   - folder: the working directory.
     ///   - timeout: seconds after which it is killed and the test fails.
-    ///   - meanwhile: called once, when it runs.
+    ///   - meanwhile: called once, when it runs, on a thread of its own.
     /// - Returns: what became of it.
     /// - Throws: `Failure` after the timeout, and what `meanwhile` throws.
     static func nibble(
         _ arguments: [String], environment: [String: String] = [:], in folder: URL? = nil, timeout: Double = 120,
-        meanwhile: (Process) async throws -> Void = { _ in }
+        meanwhile: @escaping @Sendable (Process) throws -> Void = { _ in }
     ) async throws -> Outcome {
         try await run(path, arguments, environment: environment, in: folder, timeout: timeout, meanwhile: meanwhile)
     }
@@ -66,10 +66,28 @@ enum Tool {
             environment: environment.merging(["NIBBLE": path.path]) { $1 }, in: folder, timeout: timeout)
     }
 
+    /// Waits on a thread of its own: those of Swift's pool, one for each core, are busy for many seconds at a time with the
+    /// tests that compute, and whoever wants to send a signal after a second would send it after forty.
     private static func run(
         _ program: URL, _ arguments: [String], environment: [String: String], in folder: URL?, timeout: Double,
-        meanwhile: (Process) async throws -> Void = { _ in }
+        meanwhile: @escaping @Sendable (Process) throws -> Void = { _ in }
     ) async throws -> Outcome {
+        try await withCheckedThrowingContinuation { continuation in
+            Thread.detachNewThread {
+                continuation.resume(
+                    with: Result {
+                        try runAndWait(
+                            program, arguments, environment: environment, in: folder, timeout: timeout,
+                            meanwhile: meanwhile)
+                    })
+            }
+        }
+    }
+
+    private static func runAndWait(
+        _ program: URL, _ arguments: [String], environment: [String: String], in folder: URL?, timeout: Double,
+        meanwhile: (Process) throws -> Void
+    ) throws -> Outcome {
         // Shells start background jobs with SIGINT ignored, and the program would inherit that: a signal that comes before
         // it listens would then be lost instead of ending it.
         signal(SIGINT, SIG_DFL)
@@ -87,12 +105,12 @@ enum Tool {
         let began = clock.now
         try process.run()
         do {
-            try await meanwhile(process)
+            try meanwhile(process)
             while process.isRunning {
                 guard began.duration(to: clock.now) < .seconds(timeout) else {
                     throw Failure(description: "\(arguments) still runs after \(timeout) seconds")
                 }
-                try await Task.sleep(for: .milliseconds(5))
+                Thread.sleep(forTimeInterval: 0.005)
             }
         } catch {
             kill(process.processIdentifier, SIGKILL)

@@ -171,7 +171,7 @@ struct Int4BadFileTests {
 
     @Test func fewerBlocksThanTensors() throws {
         let config = try #require(metadata["config"])
-        edited.metadata["config"] = config.replacing(#/"num_layers": \d+/#, with: #""num_layers": 1"#)
+        edited.metadata["config"] = config.replacing(#/"num_single_layers": \d+/#, with: #""num_single_layers": 0"#)
         guard case .unexpectedTensors? = try error() else {
             Issue.record("no error of blocks too many")
             return

@@ -53,6 +53,24 @@ import Testing
         #expect(NeededFiles.toRun(single) == single)
     }
 
+    @Test func nvfp4IsNotFetchedBesideINT4() {
+        let names = ["config.json", "svdq-fp4_r32-flux.1-dev.safetensors", "svdq-int4_r32-flux.1-dev.safetensors"]
+        #expect(NeededFiles.toRun(names) == [names[0], names[2]])
+        #expect(NeededFiles.toRun(Array(names.prefix(2))) == Array(names.prefix(2)))
+    }
+
+    @Test func aTokenizerIsItsFilesAlone() {
+        #expect(NeededFiles.tokenizer("tokenizer")(Self.flux) == Self.flux.filter { $0.hasPrefix("tokenizer/") })
+        #expect(NeededFiles.tokenizer("tokenizer_2")(Self.flux) == Self.flux.filter { $0.hasPrefix("tokenizer_2/") })
+        let own = ["README.md", "merges.txt", "model.safetensors", "sub/x.json", "vocab.json"]
+        #expect(NeededFiles.tokenizer("tokenizer")(own) == ["merges.txt", "vocab.json"])
+    }
+
+    @Test func aConfigurationIsOneFile() {
+        #expect(NeededFiles.transformerConfiguration(Self.flux) == ["transformer/config.json"])
+        #expect(NeededFiles.transformerConfiguration(["config.json", "a.safetensors"]) == ["config.json"])
+    }
+
     @Test func patternsAreTheShells() {
         let choose = NeededFiles.matching(["*.json", "vae/"])
         #expect(choose(["a.json", "b/c.json", "vae/x", "vaex", "c.txt"]) == ["a.json", "b/c.json", "vae/x"])

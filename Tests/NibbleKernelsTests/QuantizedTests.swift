@@ -32,6 +32,21 @@ import Testing
         }
     }
 
+    /// The worked example of the format's description (spec §3.2): the stored scale is that of bf16, the codes are made
+    /// with the one before it was rounded.
+    @Test func exampleOfTheFormat() {
+        let weights = QuantizedCase(
+            input: 64, output: 1, rank: 0, codes: [Int8](repeating: 1, count: 64), scales: [1],
+            smooth: [Float](repeating: 1, count: 64), down: [], up: [], bias: [0])
+        let x = Matrix((0..<64).map { (Float($0) - 31) / 16 }, type: NIBBLE_BF16)
+        for set in KernelSet.supported {
+            let found = QuantizedInput(set, weights, NIBBLE_CODES_S4, x)
+            #expect(found.codes.prefix(7) == [-7, -7, -6, -6, -6, -6, -5], "\(set.name)")
+            #expect(found.codes.suffix(7) == [6, 6, 6, 6, 7, 7, 7], "\(set.name)")
+            #expect(found.scales.map(\.bitPattern) == [0x3e92_0000], "\(set.name)")
+        }
+    }
+
     /// Sums of 64 products in one accumulator (two roundings each without fused multiply-add), then one for each group.
     private func expectBranch(_ found: QuantizedInput, _ weights: QuantizedCase, _ x: Matrix, _ label: String) {
         for row in 0..<x.rows {

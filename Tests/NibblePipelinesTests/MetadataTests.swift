@@ -48,6 +48,23 @@ import Testing
         #expect(try GenerationRecord(json: expected) == record)
     }
 
+    @Test func accumulationIsWrittenWhereItIsNotTheUsualOne() throws {
+        #expect(!(try Self.plain.json().contains("accumulation")))
+        var record = Self.plain
+        record.activations = .int4
+        record.accumulation = .nunchaku
+        let json = try record.json()
+        #expect(json.contains(#""accumulation":"nunchaku","activations":"int4""#))
+        #expect(try GenerationRecord(json: json) == record)
+        let error = #expect(throws: MetadataError.self) {
+            try GenerationRecord(json: json.replacing("nunchaku", with: "f8"))
+        }
+        guard case .invalidValue("accumulation", "f8", "f32 or nunchaku") = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+    }
+
     @Test(arguments: [
         "", "null", "[]", "{}", "nonsense", #"{"format":1}"#, #"{"format":"1"}"#, "{\"format\":1,",
         String(repeating: "[", count: 1_000_000), String(repeating: #"{"a":"#, count: 100_000),

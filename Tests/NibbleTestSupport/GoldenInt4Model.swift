@@ -55,4 +55,14 @@ public struct GoldenInt4Model: Sendable, CustomStringConvertible {
         let beside = folder.deletingLastPathComponent().appending(path: "flux-tiny")
         return [folder, beside].first { FileManager.default.fileExists(atPath: $0.appending(path: "model").path) }
     }
+
+    /// The folder of the whole model that was quantized, text encoders and autoencoder included; nil where only its
+    /// transformer is there.
+    public var pipeline: String? {
+        let model = original?.appending(path: "model").path
+        return model.flatMap { FileManager.default.fileExists(atPath: $0 + "/model_index.json") ? $0 : nil }
+    }
+
+    /// Those that a picture can be drawn with.
+    public static let drawable = all.filter { $0.pipeline != nil }
 }

@@ -1,5 +1,5 @@
 public import Foundation
-public import NibbleTensors
+internal import NibbleTensors
 
 /// A golden set of layers to quantize: a folder `svdquant-layers` with `errors.json` and what it names.
 public struct GoldenLayers: Sendable, CustomStringConvertible {

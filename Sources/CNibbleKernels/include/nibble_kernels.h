@@ -160,6 +160,21 @@ typedef struct NIBBLE_SENDABLE nibble_kernels {
   nibble_solver solver;
 } nibble_kernels;
 
+/// The product with the 16-bit accumulation of Nunchaku's GPU kernels (gemm_w4a4 without
+/// USE_FP32_ACCUM), to compare with that engine: slow. The low-rank sums are rounded to bf16 before
+/// they are multiplied by `up`. Parameters as of `quantized_product`; y of f32
+/// holds the same bf16 numbers.
+void nibble_product_in_bf16(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
+                            size_t first_row, size_t row_count, size_t first_output,
+                            size_t output_count, bool gelu, void *y, nibble_float y_type,
+                            size_t y_stride);
+
+/// The same for W4A16 (Nunchaku's gemv_awq): x, weights, products, sum and biased sum are rounded
+/// to bf16, but nothing within the sum. Parameters as of `quantized_row_product`.
+void nibble_row_product_in_bf16(const float *x, const uint8_t *codes, const uint16_t *scales,
+                                const uint16_t *zeros, const float *_Nullable bias, float *y,
+                                size_t in, size_t first, size_t count);
+
 /// Whether this processor has an instruction set and this build has its kernels.
 bool nibble_isa_supported(nibble_isa isa);
 

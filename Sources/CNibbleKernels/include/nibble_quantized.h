@@ -102,11 +102,6 @@ void nibble_pack_down(const uint16_t *down, size_t in, size_t rank, uint16_t *pa
 /// The inverse.
 void nibble_unpack_down(const uint16_t *packed, size_t in, size_t rank, uint16_t *down);
 
-/// The product of all rows of x with the 16-bit accumulation of Nunchaku's GPU kernels
-/// (gemm_w4a4 without USE_FP32_ACCUM): to compare with that engine, one number at a time. y bf16.
-void nibble_product_in_bf16(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
-                            bool gelu, uint16_t *y, size_t y_stride);
-
 #pragma clang assume_nonnull end
 
 #ifdef __cplusplus

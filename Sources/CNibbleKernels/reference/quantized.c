@@ -152,37 +152,95 @@ static float bf16_of_double(double x) {
   return round_to_bf16(nibble_float_of_bits(bits | 1));
 }
 
-/// Groups of one row and output in bf16: each group's sum, its scale and every fused multiply-add
-/// are rounded, in this order. A product of two bf16 numbers and its sum with a third are exact in
-/// f64, or so far apart that only the direction of what is lost counts.
-static float sum_in_bf16(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
-                         size_t row, size_t output) {
-  size_t groups = layer->in / GROUP, tile = output / TILE_OUTPUTS, lane = output % TILE_OUTPUTS;
-  float sum = 0;
-  for (size_t group = 0; group < groups; group++) {
-    size_t index = group * x->rows + row, block = tile * groups + group;
-    int32_t exact = group_sum(x->codes + index * GROUP, x->starts[index],
-                              layer->codes + block * 512 + 4 * lane);
-    float weight_scale = nibble_float_of_bf16(layer->scales[block * TILE_OUTPUTS + lane]);
-    float scale = round_to_bf16(x->scales[index] * weight_scale);
-    sum = bf16_of_double((double)round_to_bf16((float)exact) * scale + sum);
+/// Rows whose sums are held at once: each output's weights are unpacked once for so many.
+enum { BF16_ROWS = 64 };
+
+/// The codes of one output and group, without the offset of 8.
+static void unpack_group(const uint8_t *packed, int8_t codes[GROUP]) {
+  for (size_t i = 0; i < GROUP; i++) {
+    uint8_t byte = packed[i / 8 * 64 + i % 4];
+    codes[i] = (int8_t)((i % 8 < 4 ? byte & 15 : byte >> 4) - 8);
   }
+}
+
+static int32_t dot_of_codes(const int8_t *restrict a, const int8_t *restrict b) {
+  int32_t sum = 0;
+  for (size_t i = 0; i < GROUP; i++) sum += a[i] * b[i];
   return sum;
 }
 
-void nibble_product_in_bf16(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
-                            bool gelu, uint16_t *y, size_t y_stride) {
-  for (size_t row = 0; row < x->rows; row++) {
-    for (size_t output = 0; output < layer->out; output++) {
-      float sum = sum_in_bf16(layer, x, row, output);
-      if (layer->bias) sum = round_to_bf16(sum + layer->bias[output]);
-      for (size_t r = 0; r < layer->rank; r++) {
-        size_t tile = output / TILE_OUTPUTS, lane = output % TILE_OUTPUTS;
-        uint16_t up = layer->up[(tile * layer->rank + r) * TILE_OUTPUTS + lane];
-        sum += round_to_bf16(x->branch[row * layer->rank + r]) * nibble_float_of_bf16(up);
-      }
-      sum = round_to_bf16(sum);
-      y[row * y_stride + output] = nibble_bf16_of_float(gelu ? gelu_of(sum) : sum);
+/// Groups of some rows and one output in bf16: each group's sum, its scale and every fused
+/// multiply-add are rounded, in this order. A product of two bf16 numbers and its sum with a third
+/// are exact in f64, or so far apart that only the direction of what is lost counts.
+static void sums_in_bf16(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
+                         size_t first_row, size_t row_count, size_t output, float *sums) {
+  size_t groups = layer->in / GROUP, tile = output / TILE_OUTPUTS, lane = output % TILE_OUTPUTS;
+  for (size_t i = 0; i < row_count; i++) sums[i] = 0;
+  for (size_t group = 0; group < groups; group++) {
+    size_t block = tile * groups + group;
+    float weight_scale = nibble_float_of_bf16(layer->scales[block * TILE_OUTPUTS + lane]);
+    int8_t weights[GROUP];
+    unpack_group(layer->codes + block * 512 + 4 * lane, weights);
+    for (size_t i = 0; i < row_count; i++) {
+      size_t index = group * x->rows + first_row + i;
+      float exact = (float)dot_of_codes(x->codes + index * GROUP, weights);
+      float scale = round_to_bf16(x->scales[index] * weight_scale);
+      sums[i] = bf16_of_double((double)round_to_bf16(exact) * scale + sums[i]);
     }
+  }
+}
+
+/// Bias, low-rank branch and GELU of one sum, rounded after each.
+static float finish_in_bf16(const nibble_quantized_layer *layer, const float *branch, size_t output,
+                            bool gelu, float sum) {
+  size_t tile = output / TILE_OUTPUTS, lane = output % TILE_OUTPUTS;
+  if (layer->bias) sum = round_to_bf16(sum + layer->bias[output]);
+  for (size_t r = 0; r < layer->rank; r++) {
+    uint16_t up = layer->up[(tile * layer->rank + r) * TILE_OUTPUTS + lane];
+    sum += round_to_bf16(branch[r]) * nibble_float_of_bf16(up);
+  }
+  sum = round_to_bf16(sum);
+  return gelu ? round_to_bf16(gelu_of(sum)) : sum;
+}
+
+void nibble_product_in_bf16(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
+                            size_t first_row, size_t row_count, size_t first_output,
+                            size_t output_count, bool gelu, void *y, nibble_float y_type,
+                            size_t y_stride) {
+  size_t end = first_row + row_count;
+  for (size_t first = first_row; first < end; first += BF16_ROWS) {
+    size_t count = end - first < BF16_ROWS ? end - first : BF16_ROWS;
+    for (size_t output = first_output; output < first_output + output_count; output++) {
+      float sums[BF16_ROWS];
+      sums_in_bf16(layer, x, first, count, output, sums);
+      for (size_t i = 0; i < count; i++) {
+        const float *branch = x->branch + (first + i) * layer->rank;
+        nibble_store(nibble_mutable_row(y, y_type, y_stride, first + i), y_type, output,
+                     finish_in_bf16(layer, branch, output, gelu, sums[i]));
+      }
+    }
+  }
+}
+
+void nibble_row_product_in_bf16(const float *x, const uint8_t *codes, const uint16_t *scales,
+                                const uint16_t *zeros, const float *bias, float *y, size_t in,
+                                size_t first, size_t count) {
+  size_t groups = in / GROUP;
+  for (size_t output = first; output < first + count; output++) {
+    size_t tile = output / TILE_OUTPUTS, lane = output % TILE_OUTPUTS;
+    double sum = 0;
+    for (size_t group = 0; group < groups; group++) {
+      size_t block = tile * groups + group;
+      double scale = nibble_float_of_bf16(scales[block * TILE_OUTPUTS + lane]);
+      double zero = nibble_float_of_bf16(zeros[block * TILE_OUTPUTS + lane]);
+      int8_t group_codes[GROUP];
+      unpack_group(codes + block * 512 + 4 * lane, group_codes);
+      for (size_t i = 0; i < GROUP; i++) {
+        float weight = bf16_of_double((group_codes[i] + 8) * scale + zero);
+        sum += round_to_bf16(weight * round_to_bf16(x[group * GROUP + i]));
+      }
+    }
+    float rounded = bf16_of_double(sum);
+    y[output] = bias ? round_to_bf16(rounded + bias[output]) : rounded;
   }
 }

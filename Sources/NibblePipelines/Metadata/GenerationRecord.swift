@@ -34,6 +34,8 @@ public struct GenerationRecord: Sendable, Equatable {
     public var transformer: String?
     /// What the inputs of 4-bit layers were quantized to; nil where there are none.
     public var activations: ActivationBits?
+    /// What the products of 4-bit layers were summed in. In JSON only where it is not f32.
+    public var accumulation: Accumulation
     /// Something that another model of the same name would not share; nil: not known.
     public var modelFingerprint: String?
     /// The version of nibble.
@@ -47,8 +49,7 @@ public struct GenerationRecord: Sendable, Equatable {
     public init(
         prompt: String, prompt2: String? = nil, seed: UInt64, steps: Int, guidance: Float?, width: Int, height: Int,
         maxSequenceLength: Int, precision: Precision, model: String, transformer: String? = nil,
-        activations: ActivationBits? = nil,
-        modelFingerprint: String? = nil,
+        activations: ActivationBits? = nil, accumulation: Accumulation = .f32, modelFingerprint: String? = nil,
         nibbleVersion: String, instructionSet: String, roundsConditioning: Bool
     ) {
         self.prompt = prompt
@@ -63,6 +64,7 @@ public struct GenerationRecord: Sendable, Equatable {
         self.model = model
         self.transformer = transformer
         self.activations = activations
+        self.accumulation = accumulation
         self.modelFingerprint = modelFingerprint
         self.nibbleVersion = nibbleVersion
         self.instructionSet = instructionSet
@@ -113,6 +115,7 @@ public struct GenerationRecord: Sendable, Equatable {
 extension GenerationRecord: Codable {
     private enum CodingKeys: String, CodingKey {
         case format, prompt, seed, steps, guidance, width, height, precision, model, transformer, activations
+        case accumulation
         case prompt2 = "prompt_2"
         case maxSequenceLength = "max_sequence_length"
         case modelFingerprint = "model_fingerprint"
@@ -130,11 +133,6 @@ extension GenerationRecord: Codable {
         guard let seed = UInt64(seedText) else {
             throw MetadataError.invalidValue(key: "seed", value: seedText, expected: "a whole number below 2^64")
         }
-        let precisionText = try container.decode(String.self, forKey: .precision)
-        guard let precision = Precision(rawValue: precisionText) else {
-            let known = Precision.allCases.map(\.rawValue).joined(separator: " or ")
-            throw MetadataError.invalidValue(key: "precision", value: precisionText, expected: known)
-        }
         self.init(
             prompt: try container.decode(String.self, forKey: .prompt),
             prompt2: try container.decodeIfPresent(String.self, forKey: .prompt2),
@@ -144,23 +142,30 @@ extension GenerationRecord: Codable {
             width: try container.decode(Int.self, forKey: .width),
             height: try container.decode(Int.self, forKey: .height),
             maxSequenceLength: try container.decode(Int.self, forKey: .maxSequenceLength),
-            precision: precision,
+            precision: try Self.known("precision", container.decode(String.self, forKey: .precision)),
             model: try container.decode(String.self, forKey: .model),
             transformer: try container.decodeIfPresent(String.self, forKey: .transformer),
-            activations: try Self.activations(container.decodeIfPresent(String.self, forKey: .activations)),
+            activations: try container.decodeIfPresent(String.self, forKey: .activations).map { text in
+                try Self.known("activations", text)
+            },
+            accumulation: try container.decodeIfPresent(String.self, forKey: .accumulation).map { text in
+                try Self.known("accumulation", text)
+            } ?? .f32,
             modelFingerprint: try container.decodeIfPresent(String.self, forKey: .modelFingerprint),
             nibbleVersion: try container.decode(String.self, forKey: .nibbleVersion),
             instructionSet: try container.decode(String.self, forKey: .instructionSet),
             roundsConditioning: try container.decode(Bool.self, forKey: .roundsConditioning))
     }
 
-    private static func activations(_ text: String?) throws(MetadataError) -> ActivationBits? {
-        guard let text else { return nil }
-        guard let bits = ActivationBits(rawValue: text) else {
-            let known = ActivationBits.allCases.map(\.rawValue).joined(separator: " or ")
-            throw .invalidValue(key: "activations", value: text, expected: known)
+    /// The value of a text; throws for one that is not known.
+    private static func known<Value: RawRepresentable<String> & CaseIterable>(
+        _ key: String, _ text: String
+    ) throws(MetadataError) -> Value {
+        guard let value = Value(rawValue: text) else {
+            let known = Value.allCases.map(\.rawValue).joined(separator: " or ")
+            throw .invalidValue(key: key, value: text, expected: known)
         }
-        return bits
+        return value
     }
 
     /// Writes the record, its seed as a string.
@@ -179,6 +184,7 @@ extension GenerationRecord: Codable {
         try container.encode(model, forKey: .model)
         try container.encodeIfPresent(transformer, forKey: .transformer)
         try container.encodeIfPresent(activations?.rawValue, forKey: .activations)
+        if accumulation != .f32 { try container.encode(accumulation.rawValue, forKey: .accumulation) }
         try container.encodeIfPresent(modelFingerprint, forKey: .modelFingerprint)
         try container.encode(nibbleVersion, forKey: .nibbleVersion)
         try container.encode(instructionSet, forKey: .instructionSet)

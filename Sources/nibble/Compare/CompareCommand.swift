@@ -122,7 +122,7 @@ struct CompareCommand: AsyncParsableCommand {
         let fetcher = ModelFetcher(isQuiet: output.quiet)
         let model = try await fetcher.modelFolder(models.model)
         var transformers: [String] = []
-        for name in models.transformer { transformers.append(try await fetcher.path(of: name)) }
+        for name in models.transformer { transformers.append(try await fetcher.transformer(name)) }
         let bits = models.activations.isEmpty ? ActivationBits.allCases : models.activations
         return try FluxComparison(
             model: model, transformers: transformers,

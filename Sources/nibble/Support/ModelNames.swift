@@ -11,14 +11,26 @@ struct ModelFetcher {
     ///
     /// - Parameters:
     ///   - text: a path, or `OWNER/NAME[/FILE][@REVISION]`.
-    ///   - skipped: components of a pipeline whose weights something else replaces.
+    ///   - choose: among a model's files.
     /// - Returns: a path.
     /// - Throws: `HubError`, `CancellationError`.
-    func path(of text: String, withoutWeightsOf skipped: Set<String> = []) async throws -> String {
+    func path(
+        of text: String, choose: @escaping FileChoice = { NeededFiles.toRun($0) }
+    ) async throws -> String {
         let bar = FetchBar(text, isQuiet: isQuiet)
         defer { bar.clear() }
-        return try await Hub.path(
-            of: text, choose: { NeededFiles.toRun($0, withoutWeightsOf: skipped) }, progress: { bar.show($0) })
+        return try await Hub.path(of: text, choose: choose, progress: { bar.show($0) })
+    }
+
+    /// The transformer that a text means: as `path`, but of a name that means a collection of Nunchaku's files the INT4
+    /// one, which is then said.
+    func transformer(_ text: String) async throws -> String {
+        let bar = FetchBar(text, isQuiet: isQuiet)
+        defer { bar.clear() }
+        let path = try await Hub.path(of: text, as: .transformer, progress: { bar.show($0) })
+        let file = URL(filePath: path).lastPathComponent
+        if path != text, file.hasSuffix(".safetensors"), !text.contains(file) { bar.say("\(text): takes \(file)") }
+        return path
     }
 
     /// The folder of a model.
@@ -29,7 +41,7 @@ struct ModelFetcher {
     /// - Returns: a path.
     /// - Throws: `HubError`, `InputError`, `CancellationError`.
     func modelFolder(_ text: String?, withoutWeightsOf skipped: Set<String> = []) async throws -> String {
-        if let text { return try await path(of: text, withoutWeightsOf: skipped) }
+        if let text { return try await path(of: text) { NeededFiles.toRun($0, withoutWeightsOf: skipped) } }
         guard FileManager.default.fileExists(atPath: EmbeddedModel.path) else {
             throw InputError(
                 EmbeddedModel.path,
@@ -72,6 +84,8 @@ private final class FetchBar: Sendable {
         let isAlmostAll = fraction >= 1 && now.files < now.totalFiles
         line.withLock { $0.show(min(1, fraction), text, isMilestone: !$0.isTerminal && !isAlmostAll) }
     }
+
+    func say(_ text: String) { line.withLock { $0.say(text) } }
 
     func clear() { line.withLock { $0.clear() } }
 }

@@ -1,10 +1,12 @@
 public import ArgumentParser
 internal import Foundation
+internal import NibbleHub
 internal import NibblePipelines
 public import NibbleTensors
 
 extension Precision: ExpressibleByArgument {}
 extension ActivationBits: ExpressibleByArgument {}
+extension Accumulation: ExpressibleByArgument {}
 
 /// Which model runs, and how.
 struct ModelOptions: ParsableArguments {
@@ -31,6 +33,12 @@ struct ModelOptions: ParsableArguments {
                 + "is nearer to 16 bits at the same speed. Default: int4."))
     var activations: ActivationBits?
 
+    @Option(
+        help: ArgumentHelp(
+            "What a 4-bit transformer's products are summed in: nunchaku is bfloat16 as in that engine's kernels, to "
+                + "compare with a GPU's pictures; slow, and for int4 activations only. Default: f32."))
+    var accumulation: Accumulation?
+
     @OptionGroup var machine: MachineOptions
 
     /// These options and, where they say nothing, what a picture says that it was made with.
@@ -43,6 +51,7 @@ struct ModelOptions: ParsableArguments {
             // A transformer belongs to its model: with another one it says nothing.
             completed.transformer = try transformer ?? record.transformer.map(Self.existing)
             completed.activations = activations ?? record.activations
+            completed.accumulation = accumulation ?? record.accumulation
         }
         return completed
     }
@@ -76,8 +85,9 @@ struct ModelOptions: ParsableArguments {
         options.threads = machine.threads
         options.memoryLimit = try machine.memoryLimit()
         options.activations = activations ?? .int4
+        options.accumulation = accumulation ?? .f32
         let fetcher = ModelFetcher(isQuiet: isQuiet)
-        if let transformer { options.transformer = try await fetcher.path(of: transformer) }
+        if let transformer { options.transformer = try await fetcher.transformer(transformer) }
         // The weights that --transformer replaces are not fetched.
         let folder = try await fetcher.modelFolder(model, withoutWeightsOf: transformer == nil ? [] : ["transformer"])
         return try FluxPipeline(model: folder, options: options)

@@ -1,0 +1,128 @@
+internal import Foundation
+internal import NibbleCheckpoints
+internal import NibbleModels
+internal import NibblePipelines
+internal import NibbleQuantizer
+internal import NibbleTensors
+internal import NibbleTokenizers
+
+/// What a quantization is asked to do.
+struct QuantizationOrder {
+    let folder: String
+    let recipe: QuantizationRecipe
+    /// What the model is shown; none where the recipe needs nothing.
+    let prompts: [String]
+    let precision: Precision
+    let threads: Int?
+    let memoryLimit: Int
+}
+
+/// What is quantized: a component of a model.
+protocol QuantizationSubject {
+    /// The number of blocks.
+    var blockCount: Int { get }
+
+    /// What of it the result depends on, for the journal.
+    var arguments: [String: String] { get }
+
+    /// Opens it.
+    ///
+    /// - Parameters:
+    ///   - journal: where what it is shown is kept.
+    ///   - isShown: whether blocks are going to be made, and not only put together.
+    ///   - line: hears of the progress.
+    /// - Returns: the network, and what writes the journal's blocks to a file.
+    func open(
+        _ journal: QuantizationJournal, isShown: Bool, _ line: QuantizationLine
+    ) async throws -> (network: any QuantizableNetwork, write: (_ path: String) throws -> Void)
+}
+
+/// A FLUX.1's transformer, which is observed while it draws.
+struct TransformerSubject: QuantizationSubject {
+    private let order: QuantizationOrder
+    private let replacement: String?
+    private let model: FluxPipeline.PlainTransformer
+    private let schema: Int4FluxSchema
+
+    init(_ order: QuantizationOrder, replacement: String?) throws {
+        self.order = order
+        self.replacement = replacement
+        model = try FluxPipeline.PlainTransformer(of: ModelFolder(order.folder), replacement: replacement)
+        schema = try Int4FluxSchema(configuration: model.configuration, path: model.source.location)
+    }
+
+    var blockCount: Int { model.config.doubleBlocks + model.config.singleBlocks }
+
+    var arguments: [String: String] { ["model": WeightReader(model.source).fingerprint] }
+
+    func open(
+        _ journal: QuantizationJournal, isShown: Bool, _ line: QuantizationLine
+    ) async throws -> (network: any QuantizableNetwork, write: (_ path: String) throws -> Void) {
+        let network = try FluxNetwork(
+            model.source, config: model.config, schema: schema,
+            calibration: isShown ? try await calibration(journal, line) : nil)
+        let metadata = NunchakuCheckpoint.metadata(
+            configuration: model.configuration, rank: order.recipe.rank)
+        return (
+            network,
+            { path in try network.write(to: path, journal, metadata: metadata) { try Task.checkCancellation() } }
+        )
+    }
+
+    /// What the model sees while it draws: from the journal, or drawn now.
+    private func calibration(
+        _ journal: QuantizationJournal, _ line: QuantizationLine
+    ) async throws -> CalibrationInputs? {
+        let recipe = order.recipe
+        guard recipe.isCalibrated else { return nil }
+        if let kept = try journal.calibration() { return kept }
+        var options = FluxPipeline.Options()
+        options.precision = order.precision
+        options.threads = order.threads
+        options.memoryLimit = order.memoryLimit
+        options.transformer = replacement
+        let pipeline = try FluxPipeline(model: order.folder, options: options)
+        let side = recipe.size ?? min(512, pipeline.standardSide)
+        let requests = order.prompts.enumerated().map { index, prompt in
+            FluxRequest(
+                prompt: prompt, steps: recipe.steps, width: side, height: side, seed: recipe.seed &+ UInt64(index))
+        }
+        let recorded = try await pipeline.recordInputs(of: requests) { line.show($0) }
+        let calibration = CalibrationInputs(trajectories: recorded, samples: recipe.samples)
+        try journal.keep(calibration)
+        return calibration
+    }
+}
+
+/// A FLUX.1's T5 encoder, which is observed while it reads.
+struct TextEncoderSubject: QuantizationSubject {
+    private let source: any TensorSource
+    private let configuration: String
+    private let prompts: [[Int32]]
+    let blockCount: Int
+
+    init(_ order: QuantizationOrder) throws {
+        let folder = try ModelFolder(order.folder)
+        source = try folder.weights(.textEncoder2)
+        blockCount = try folder.config(.textEncoder2, as: T5Config.self).layers
+        configuration = try folder.configurationText(.textEncoder2)
+        let tokenizer = try T5Tokenizer(folder: folder.url(.tokenizer2))
+        // As a picture's prompt is read.
+        let length = min(tokenizer.modelMaxLength ?? FluxRequest.longestText, FluxRequest.longestText)
+        prompts = order.prompts.map { tokenizer.encode($0, length: length) }
+    }
+
+    var arguments: [String: String] {
+        [
+            "component": QuantizationRecipe.Component.textEncoder2.rawValue,
+            "model": WeightReader(source).fingerprint, "tokens of a prompt": "\(prompts.first?.count ?? 0)",
+        ]
+    }
+
+    func open(
+        _ journal: QuantizationJournal, isShown: Bool, _ line: QuantizationLine
+    ) async throws -> (network: any QuantizableNetwork, write: (_ path: String) throws -> Void) {
+        let network = try T5Network(source, configuration: configuration, prompts: isShown ? prompts : [])
+        return (network, { path in try network.write(to: path, journal) { try Task.checkCancellation() } })
+    }
+}

@@ -1,0 +1,50 @@
+import NibbleTensors
+import NibbleTestSupport
+import Testing
+
+@testable import NibbleCheckpoints
+
+/// Random 4-bit layers: usable numbers of the size that a network keeps its activations with.
+@Suite struct RandomInt4CheckpointTests {
+    private static let checkpoint = RandomInt4Checkpoint(
+        doubleBlocks: 1, singleBlocks: 1, heads: 4, headDim: 64, rank: 16)
+
+    @Test func everyNumberCanBeComputedWith() throws {
+        let pool = ThreadPool(threadCount: 2)
+        var layers = 0
+        try Self.checkpoint.verifyLayers(on: pool) { _, _ in layers += 1 }
+        // A double block has two modulations and twice four layers, a single one a modulation and four.
+        #expect(layers == 15 && Self.checkpoint.layers.count == 15)
+    }
+
+    /// A uniform number within ±1/√in has the variance 1/(3 in); the codes' rounding adds one part in 256, their mean of
+    /// -1/2 another 3 in 256; 5 % is more than ten standard errors of as many numbers.
+    @Test func weightsHaveTheVarianceOfALayerThatBegins() throws {
+        let layer = try #require(Self.checkpoint.layers.first { $0.name.hasSuffix(".mlp_fc1") })
+        let weights = try Self.checkpoint.weights(layer, rows: nil)
+        let scale = try #require(weights.scales.floats().first)
+        let codes = weights.codes.floats()
+        #expect(Set(codes) == Set(stride(from: -8, through: 7, by: 1)))
+        let variance = codes.reduce(0) { $0 + Double($1 * scale) * Double($1 * scale) } / Double(codes.count)
+        #expect(abs(variance * 3 * Double(layer.inputs) - 1) < 0.05, "\(variance)")
+    }
+
+    @Test func piecesAreThoseOfTheWhole() throws {
+        let layer = try #require(Self.checkpoint.layers.first { $0.name.hasSuffix(".qkv_proj") })
+        let whole = try Self.checkpoint.weights(layer, rows: nil)
+        let rows = 128..<384
+        let part = try Self.checkpoint.weights(layer, rows: rows)
+        for (found, all) in [
+            (part.codes, whole.codes), (part.scales, whole.scales), (part.up, whole.up), (part.bias, whole.bias),
+        ] { #expect(found.floats() == all.rows(rows).floats()) }
+    }
+
+    @Test func modulationsScaleByAboutOne() throws {
+        let layer = try #require(Self.checkpoint.layers.first { $0.name.hasSuffix(".norm.linear") })
+        let weights = try Self.checkpoint.modulation(layer, on: nil)
+        let hidden = layer.outputs / 3
+        let stored = weights.bias.floats()
+        #expect(stored[hidden..<2 * hidden].allSatisfy { $0 == 1 } && stored[..<hidden].allSatisfy { $0 == 0 })
+        #expect(weights.originalBias().allSatisfy { $0 == 0 })
+    }
+}
