@@ -70,6 +70,16 @@ public struct ModelFolder: Sendable {
         try decodeConfiguration(folder(component).appendingPath(component.configurationFile), as: type)
     }
 
+    /// The text of a component's configuration.
+    public func configurationText(_ component: Component) throws(CheckpointError) -> String {
+        let path = folder(component).appendingPath(component.configurationFile)
+        guard path.isExistingFile else { throw .missingFile(path: path, neededBy: "the model") }
+        guard let text = String(validating: try configurationBytes(path), as: UTF8.self) else {
+            throw .malformed(path: path, reason: "it is not UTF-8")
+        }
+        return text
+    }
+
     /// Opens a component's weights.
     ///
     /// - Parameter component: a part that has weights.

@@ -100,6 +100,22 @@ extension Int4Checkpoint {
         try modulation(layer, on: nil)
     }
 
+    /// Throws where this is a text encoder.
+    public func requireTransformer() throws(CheckpointError) {
+        guard structure == .t5 else { return }
+        throw .wrongFormat(
+            path: location, found: "a T5 encoder in 4 bits", expected: "a transformer; a T5 encoder is for --text-encoder-2")
+    }
+
+    /// Throws where this is a transformer.
+    public func requireTextEncoder() throws(CheckpointError) {
+        guard structure != .t5 else { return }
+        throw .wrongFormat(
+            path: location, found: "a transformer in 4 bits",
+            expected: "a T5 encoder, as 'nibble quantize --component text_encoder_2' makes it; a transformer is for "
+                + "--transformer")
+    }
+
     /// The network's configuration, as the metadata has it.
     ///
     /// - Parameter type: what to decode; keys that it does not name are ignored.

@@ -67,6 +67,7 @@ public struct FluxTransformer: Sendable {
     public init(
         _ config: FluxConfig, quantized checkpoint: any Int4Checkpoint, on pool: ThreadPool? = nil
     ) throws(CheckpointError) {
+        try checkpoint.requireTransformer()
         try self.init(config, CheckpointLayers(checkpoint, on: pool ?? ThreadPool(threadCount: 1)))
     }
 

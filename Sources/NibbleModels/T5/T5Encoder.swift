@@ -28,19 +28,15 @@ public struct T5Encoder: Sendable {
     /// Opens a 4-bit encoder.
     ///
     /// - Parameters:
-    ///   - config: the configuration.
     ///   - checkpoint: the layers; of T5's structure.
     ///   - pool: the threads that bring them into the kernels' order, where they do not lie in it; nil: this one.
     /// - Throws: `CheckpointError`: `.wrongFormat` for a transformer.
     public init(
-        _ config: T5Config, quantized checkpoint: any Int4Checkpoint, on pool: ThreadPool? = nil
+        quantized checkpoint: any Int4Checkpoint, on pool: ThreadPool? = nil
     ) throws(CheckpointError) {
-        guard checkpoint.structure == .t5 else {
-            throw .wrongFormat(
-                path: checkpoint.location, found: "a 4-bit transformer",
-                expected: "a text encoder, as 'nibble quantize --component text_encoder_2' makes it")
-        }
-        try self.init(config, CheckpointLayers(checkpoint, on: pool ?? ThreadPool(threadCount: 1)))
+        try checkpoint.requireTextEncoder()
+        try self.init(
+            checkpoint.config(as: T5Config.self), CheckpointLayers(checkpoint, on: pool ?? ThreadPool(threadCount: 1)))
     }
 
     private init(_ config: T5Config, _ layers: CheckpointLayers) throws(CheckpointError) {
