@@ -245,8 +245,8 @@ struct NibbleBadFileTests {
         ("precision", "\"precision\" : \"int4\"", "\"precision\" : \"int8\""),
         ("group_size", "\"group_size\" : 64", "\"group_size\" : 32"),
         ("rank", "\"rank\" : ", "\"rank\" : 16"),
-        ("targets", "\"transformer_blocks.0.attn.to_q\"", "\"transformer_blocks.0.attn.to_qq\""),
-        ("targets", "\"transformer_blocks.0.attn.to_q\"", "\"transformer_blocks.0.norm1.linear\""),
+        ("targets", "\"single_transformer_blocks.0.attn.to_q\"", "\"single_transformer_blocks.0.attn.to_qq\""),
+        ("targets", "\"single_transformer_blocks.0.attn.to_q\"", "\"single_transformer_blocks.0.norm.linear\""),
         ("quant_method", "nunchaku_lite", "gguf"),
     ]
 
@@ -272,8 +272,8 @@ struct NibbleBadFileTests {
         }
         // A target less: its tensors are those of a layer that is not quantized, and those are not there.
         try folder.write(
-            "lite/config.json", text.replacingOccurrences(of: "\"transformer_blocks.0.attn.to_q\",", with: ""))
-        guard case .missingTensor(_, "transformer_blocks.0.attn.to_q.weight")? = error(lite) else {
+            "lite/config.json", text.replacingOccurrences(of: "\"single_transformer_blocks.0.attn.to_q\",", with: ""))
+        guard case .missingTensor(_, "single_transformer_blocks.0.attn.to_q.weight")? = error(lite) else {
             Issue.record("no error of a missing layer")
             return
         }

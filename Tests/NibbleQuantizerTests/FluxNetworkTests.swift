@@ -24,7 +24,8 @@ import Testing
     }
 
     @Test(
-        .enabled(if: !GoldenInt4Model.all.isEmpty, "no golden root holds a 4-bit model"), arguments: GoldenInt4Model.all)
+        .enabled(if: !GoldenInt4Model.all.isEmpty, "no golden root holds a 4-bit model"), arguments: GoldenInt4Model.all
+    )
     func `every layer is made of the weights that it is in the published files`(_ golden: GoldenInt4Model) throws {
         let (network, source) = try Self.network(golden)
         let text = try Data(contentsOf: golden.folder.appending(path: "layers.json"))

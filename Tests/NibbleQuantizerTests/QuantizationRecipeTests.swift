@@ -28,8 +28,9 @@ import Testing
         ("rank", { $0.rank = 0 }), ("rank", { $0.rank = 24 }), ("rank", { $0.rank = 2000 }), ("grid", { $0.grid = 1 }),
         ("iterations", { $0.iterations = 0 }), ("samples", { $0.samples = -1 }), ("steps", { $0.steps = 0 }),
         ("tokens", { $0.tokens = 1 }), ("smoothing", { $0.samples = 0 }),
-        ("gptq", { ($0.samples, $0.smoothing, $0.iterations, $0.gptq) = (0, .weights, 1, true) }),
-        ("iterations", { ($0.samples, $0.smoothing) = (0, .none) }),
+        ("rounding", { ($0.samples, $0.smoothing, $0.branch, $0.rounding) = (0, .weights, .none, .gptq) }),
+        ("iterations", { ($0.samples, $0.smoothing, $0.branch) = (0, .none, .weights) }),
+        ("branch", { ($0.samples, $0.smoothing) = (0, .none) }),
     ]
 
     @Test(arguments: impossible.indices)

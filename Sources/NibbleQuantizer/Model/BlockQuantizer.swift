@@ -118,7 +118,8 @@ extension BlockQuantizer {
         let collectors = layers.groups.map { group in
             InputCollector(
                 width: group.layers[0].inputs, tokens: network.tokens(of: group.layers[0]) * passages,
-                kept: recipe.tokens, shift: group.layers[0].shift, wantsMoment: recipe.gptq, seed: recipe.seed)
+                kept: recipe.tokens, shift: group.layers[0].shift, wantsMoment: recipe.rounding != .nearest,
+                seed: recipe.seed)
         }
         let byName = Dictionary(
             uniqueKeysWithValues: zip(layers.groups, collectors).map { ("\(name).\($0.input)", $1) })

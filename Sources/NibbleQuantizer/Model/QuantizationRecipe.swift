@@ -19,8 +19,20 @@ public struct QuantizationRecipe: Codable, Sendable, Equatable {
         case none
         /// The smoothed weights, as SVDQuant does.
         case weights
+        /// The smoothed weights, and then what rounding did to the layer's outputs.
+        case outputs
         /// The quantization error, as LoRC does.
         case error
+    }
+
+    /// How the residual is rounded; see `LayerRecipe.Rounding`.
+    public enum Rounding: String, Codable, Sendable, CaseIterable {
+        /// To the nearest code.
+        case nearest
+        /// With GPTQ.
+        case gptq
+        /// With GPTQ, for inputs with the noise of their own rounding.
+        case gptqWithNoise = "gptq-with-noise"
     }
 
     /// The low-rank branch's rank, a multiple of 16.
@@ -30,11 +42,11 @@ public struct QuantizationRecipe: Codable, Sendable, Equatable {
     /// Points of the grid in each direction, where it is searched.
     public var grid = 20
     /// What the low-rank branch approximates.
-    public var branch = Branch.weights
+    public var branch = Branch.outputs
     /// How often the branch is fitted at most.
-    public var iterations = 100
-    /// Whether the residual is rounded with GPTQ, or else to the nearest code.
-    public var gptq = false
+    public var iterations = 20
+    /// How the residual is rounded.
+    public var rounding = Rounding.nearest
     /// What a layer's inputs are quantized to where output errors are compared.
     public var activations = ActivationBits.int4
     /// How many of the model's steps over all prompts are observed; 0: none, the model is not run.
@@ -54,11 +66,11 @@ public struct QuantizationRecipe: Codable, Sendable, Equatable {
         case dataFree = "data-free"
         /// 32 steps observed, a coarse grid, few fits.
         case fast
-        /// 128 steps observed, the paper's grid and fits, GPTQ.
+        /// 128 steps observed, the paper's grid, many fits, GPTQ.
         case full
     }
 
-    /// The paper's, without GPTQ.
+    /// The paper's grid, a branch fitted to outputs, rounding to nearest.
     public init() {}
 
     /// A recipe that has a name.
@@ -66,21 +78,21 @@ public struct QuantizationRecipe: Codable, Sendable, Equatable {
         switch preset {
         case .dataFree:
             smoothing = .weights
+            branch = .weights
             iterations = 1
             samples = 0
         case .fast:
             grid = 10
-            iterations = 10
+            iterations = 4
             samples = 32
             steps = 8
-            tokens = 256
         case .full:
-            gptq = true
+            rounding = .gptqWithNoise
         }
     }
 
     private enum CodingKeys: String, CodingKey {
-        case rank, smoothing, grid, branch, iterations, gptq, activations, samples, steps, size, tokens, seed
+        case rank, smoothing, grid, branch, iterations, rounding, activations, samples, steps, size, tokens, seed
     }
 
     /// Reads a recipe; a missing key has the default, and a key that is not one is refused, since it would be a slip.
@@ -92,7 +104,8 @@ public struct QuantizationRecipe: Codable, Sendable, Equatable {
             throw DecodingError.dataCorrupted(
                 DecodingError.Context(
                     codingPath: [key],
-                    debugDescription: "one of rank, smoothing, grid, branch, iterations, gptq, activations, samples, "
+                    debugDescription:
+                        "one of rank, smoothing, grid, branch, iterations, rounding, activations, samples, "
                         + "steps, size, tokens, seed"))
         }
         func read<Value: Decodable>(_ key: CodingKeys, into value: inout Value) throws {
@@ -103,7 +116,7 @@ public struct QuantizationRecipe: Codable, Sendable, Equatable {
         try read(.grid, into: &grid)
         try read(.branch, into: &branch)
         try read(.iterations, into: &iterations)
-        try read(.gptq, into: &gptq)
+        try read(.rounding, into: &rounding)
         try read(.activations, into: &activations)
         try read(.samples, into: &samples)
         try read(.steps, into: &steps)
@@ -153,8 +166,14 @@ extension QuantizationRecipe {
                 key: "smoothing", found: "search with 0 samples",
                 expected: "'weights' or 'none', or samples to compare output errors on")
         }
-        guard isCalibrated || !gptq else {
-            throw .invalidRecipe(key: "gptq", found: "true with 0 samples", expected: "samples: GPTQ needs inputs")
+        guard isCalibrated || rounding == .nearest else {
+            throw .invalidRecipe(
+                key: "rounding", found: "\(rounding.rawValue) with 0 samples",
+                expected: "nearest, or samples: GPTQ needs inputs")
+        }
+        guard isCalibrated || branch != .outputs else {
+            throw .invalidRecipe(
+                key: "branch", found: "outputs with 0 samples", expected: "weights, or samples to fit outputs of")
         }
         guard isCalibrated || branch != .weights || iterations == 1 else {
             throw .invalidRecipe(
@@ -167,7 +186,7 @@ extension QuantizationRecipe {
     public var arguments: [String: String] {
         [
             "rank": "\(rank)", "smoothing": smoothing.rawValue, "grid": "\(grid)", "branch": branch.rawValue,
-            "iterations": "\(iterations)", "gptq": "\(gptq)", "activations": activations.rawValue,
+            "iterations": "\(iterations)", "rounding": rounding.rawValue, "activations": activations.rawValue,
             "samples": "\(samples)", "steps": "\(steps)", "size": size.map { "\($0)" } ?? "the model's",
             "tokens": "\(tokens)", "seed": "\(seed)",
         ]
@@ -194,9 +213,15 @@ extension QuantizationRecipe {
             switch branch {
             case .none: .none
             case .weights: .weights(iterations: iterations)
+            case .outputs: .outputs(iterations: iterations)
             case .error: .error
             }
-        recipe.rounding = gptq ? .gptq : .nearest
+        recipe.rounding =
+            switch rounding {
+            case .nearest: .nearest
+            case .gptq: .gptq
+            case .gptqWithNoise: .gptqWithNoise
+            }
         recipe.activations = activations
         return recipe
     }

@@ -125,13 +125,13 @@ struct BenchStep: AsyncParsableCommand {
             let type: DType = random.weights == .f32 ? .float32 : .bfloat16
             return try FluxTransformer(config, weights: WeightReader(RandomWeights(dtype: type)))
         }
-        guard config.hidden.isMultiple(of: RandomInt4Checkpoint.widthMultiple) else {
+        guard config.hidden.isMultiple(of: RandomInt4Weights.widthMultiple) else {
             throw InputError(
                 random.config ?? "",
                 "its layers are \(config.hidden) wide; 4-bit ones are multiples of "
-                    + "\(RandomInt4Checkpoint.widthMultiple)")
+                    + "\(RandomInt4Weights.widthMultiple)")
         }
-        let checkpoint = RandomInt4Checkpoint(
+        let checkpoint = RandomInt4Weights(
             doubleBlocks: config.doubleBlocks, singleBlocks: config.singleBlocks, heads: config.heads,
             headDim: config.headDim)
         return try FluxTransformer(config, quantized: checkpoint, on: pool)

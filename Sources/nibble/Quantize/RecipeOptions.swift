@@ -8,6 +8,7 @@ extension QuantizationRecipe.Component: ExpressibleByArgument {}
 extension QuantizationRecipe.Preset: ExpressibleByArgument {}
 extension QuantizationRecipe.Smoothing: ExpressibleByArgument {}
 extension QuantizationRecipe.Branch: ExpressibleByArgument {}
+extension QuantizationRecipe.Rounding: ExpressibleByArgument {}
 
 /// How to quantize: a preset, a file, and single values over both.
 struct RecipeOptions: ParsableArguments {
@@ -37,14 +38,23 @@ struct RecipeOptions: ParsableArguments {
     @Option(help: "Points of the smoothing grid in each direction.")
     var grid: Int?
 
-    @Option(help: "What the low-rank branch approximates: weights (SVDQuant), error (LoRC), none.")
+    @Option(
+        help: ArgumentHelp(
+            "What the low-rank branch approximates: weights (SVDQuant), outputs (then also what rounding did to outputs), "
+                + "error (LoRC), none."))
     var branch: QuantizationRecipe.Branch?
 
     @Option(help: "How often the low-rank branch is fitted at most.")
     var iterations: Int?
 
-    @Flag(inversion: .prefixedNo, help: "Round with GPTQ, which makes good in one column what another lost.")
-    var gptq: Bool?
+    @Option(
+        help: ArgumentHelp(
+            "How weights are rounded: nearest; gptq, which makes good in one column what another lost; gptq-with-noise, "
+                + "which also knows how inputs are rounded."))
+    var rounding: QuantizationRecipe.Rounding?
+
+    @Flag(help: "The same as --rounding gptq-with-noise.")
+    var gptq = false
 
     @Option(help: "What inputs are quantized to where output errors are compared.")
     var activations: ActivationBits?
@@ -79,7 +89,7 @@ struct RecipeOptions: ParsableArguments {
         set(\.grid, grid)
         set(\.branch, branch)
         set(\.iterations, iterations)
-        set(\.gptq, gptq)
+        set(\.rounding, rounding ?? (gptq ? .gptqWithNoise : nil))
         set(\.activations, activations)
         set(\.samples, samples)
         set(\.steps, steps)

@@ -5,8 +5,8 @@ import Testing
 @testable import NibbleCheckpoints
 
 /// Random 4-bit layers: usable numbers of the size that a network keeps its activations with.
-@Suite struct RandomInt4CheckpointTests {
-    private static let checkpoint = RandomInt4Checkpoint(
+@Suite struct RandomInt4WeightsTests {
+    private static let checkpoint = RandomInt4Weights(
         doubleBlocks: 1, singleBlocks: 1, heads: 4, headDim: 64, rank: 16)
 
     @Test func everyNumberCanBeComputedWith() throws {

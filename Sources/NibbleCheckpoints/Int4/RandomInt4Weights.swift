@@ -3,7 +3,7 @@ public import NibbleTensors
 /// A FLUX.1 of random 4-bit layers in Nunchaku's structure, of whatever size: to learn what a machine does with a model
 /// before one has it. Weights are uniform within ±1/√inputs, as `RandomWeights`, smoothing is 1; the tensors that are
 /// not quantized are those of `RandomWeights`.
-public struct RandomInt4Checkpoint: Int4Checkpoint {
+public struct RandomInt4Weights: Int4Checkpoint {
     /// What error messages name in the place of a file.
     public let location = "random 4-bit weights"
     /// Nunchaku's.
