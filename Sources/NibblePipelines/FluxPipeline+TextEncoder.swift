@@ -51,7 +51,8 @@ extension FluxPipeline {
     func encodeT5(_ prompt: String, length: Int) throws -> Tensor {
         let encoder = try Self.openTextEncoder2(options, in: folder, on: compute.pool)
         try check(t5Tokenizer, .tokenizer2, fits: encoder.config.vocabularySize, of: .textEncoder2)
-        let residency = memory.residency(weights: encoder.weights.mappedWeights, activations: 0)
+        let residency = memory.residency(
+            weights: encoder.weights.mappedWeights, activations: encoder.activationBytes(tokens: length))
         let ids = t5Tokenizer.encode(prompt, length: length)
         let states = try encoder(ids, residency: residency, on: compute) { _ in try Task.checkCancellation() }
         try check(states, of: "T5", encoder.weights)

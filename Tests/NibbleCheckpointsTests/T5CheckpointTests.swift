@@ -101,7 +101,10 @@ import Testing
         }
         #expect(!FileManager.default.fileExists(atPath: target))
         try DequantizedFluxCheckpoint(checkpoint, on: pool).write(to: target)
-        #expect(try FileManager.default.contentsOfDirectory(atPath: target).sorted() == ["config.json", "model.safetensors"])
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: target).sorted() == [
+                "config.json", "model.safetensors",
+            ])
         #expect(try Inspection(target).components.first?.kind == .t5Encoder(layers: 2))
     }
 

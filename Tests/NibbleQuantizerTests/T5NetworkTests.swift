@@ -32,12 +32,23 @@ import Testing
             folder.weights(.textEncoder2), configuration: folder.configurationText(.textEncoder2), prompts: prompts)
     }
 
-    /// Quantizes a model's T5 with the first case's prompt, the blocks in some runs one after the other.
+    /// What the command shows: prompts, here the first case's, and passages of the whole vocabulary.
+    private static func passages(_ model: URL, _ recipe: QuantizationRecipe) throws -> [[Int32]] {
+        guard recipe.isCalibrated else { return [] }
+        let first = try ids(model, try #require(GoldenCase.all(of: model).first))
+        let folder = try ModelFolder(model.appending(path: "model").path)
+        let vocabulary = recipe.permutation(of: try folder.config(.textEncoder2, as: T5Config.self).vocabularySize)
+        return [first]
+            + (0..<32).map { passage in
+                first.indices.map { Int32(vocabulary[(passage * first.count + $0) % vocabulary.count]) }
+            }
+    }
+
+    /// Quantizes a model's T5, the blocks in some runs one after the other.
     private static func quantize(
         _ model: URL, to path: String, recipe: QuantizationRecipe = recipe, threads: Int = 2, runs: [[Int]]? = nil
     ) throws {
-        let first = try #require(GoldenCase.all(of: model).first)
-        let prompts = recipe.isCalibrated ? [try ids(model, first)] : []
+        let prompts = try passages(model, recipe)
         let all = try network(model, []).blockCount
         for blocks in runs ?? [Array(0..<all)] {
             let network = try network(model, prompts)
@@ -65,12 +76,13 @@ import Testing
         let compute = Compute(precision: .f32)
         // A step of a scale is a seventh of a group's largest weight, of 64 that are spread like a bell some 2.4 times their
         // root of the mean square: rounding is off by 2.4 / (7 · √12) = 0.1 of it. Layers' errors are unrelated and add up
-        // like their squares, beside a stream that also carries what no layer has touched. Half as much again is left for
-        // weights that are spread otherwise.
+        // like their squares, beside a stream that also carries what no layer has touched. A fitted
+        // layer is to be better than a rounded one: the golden models' are 4 to 20 times as good.
         let layers = Double(checkpoint.layers.count)
-        let bound = 1.5 * 0.1 * layers.squareRoot()
-        // 8 bits: `QuantizedT5Tests` derives it.
-        let inputs = 8 / (254 * 3.0.squareRoot()) * layers.squareRoot()
+        let bound = 0.1 * layers.squareRoot()
+        // 8 bits: `QuantizedT5Tests` derives it. Twice as much, since where a layer's terms cancel, its outputs are smaller
+        // than their error's share says.
+        let inputs = 2 * 8 / (254 * 3.0.squareRoot()) * layers.squareRoot()
         for one in GoldenCase.all(of: model) {
             let ids = try Self.ids(model, one)
             let found = try quantized(ids, on: compute).floats()
@@ -79,7 +91,9 @@ import Testing
             let ofInputs = relativeError(found, try plain(ids, on: compute).floats())
             #expect(error <= bound, "\(one.file): \(error)")
             #expect(ofInputs <= inputs, "\(one.file): \(ofInputs)")
-            print("\(model.lastPathComponent) \(one.file): \(error) of at most \(bound), by inputs \(ofInputs) of \(inputs)")
+            print(
+                "\(model.lastPathComponent) \(one.file): \(error) of at most \(bound), by inputs \(ofInputs) of \(inputs)"
+            )
         }
     }
 
@@ -117,7 +131,7 @@ import Testing
         }
     }
 
-    @Test func `too many prompts for the memory are refused with a number that fits`() throws {
+    @Test func `too many prompts for the memory are refused, and what would fit is said`() throws {
         let model = try #require(Goldens.fluxModels.first)
         let ids = try Self.ids(model, try #require(GoldenCase.all(of: model).first))
         let network = try Self.network(model, Array(repeating: ids, count: 8))
@@ -125,7 +139,7 @@ import Testing
             try network.begin(on: Compute(precision: .f32), memoryLimit: 1 << 12)
         } throws: { error in
             guard case QuantizationError.tooLarge? = error as? QuantizationError else { return false }
-            return "\(error)".contains("--samples 1")
+            return "\(error)".contains("fewer --samples")
         }
     }
 

@@ -16,6 +16,7 @@ public struct SmallT5File {
     public private(set) var weights: [String: Int4Weights] = [:]
 
     /// - Parameter rank: of the low-rank pairs; 0: none.
+    /// - Throws: never, as long as the configuration is one.
     public init(rank: Int) throws {
         let schema = try Int4T5Schema(configuration: Self.configuration, path: "a test")
         var state: UInt32 = 1
@@ -26,7 +27,9 @@ public struct SmallT5File {
         func random(_ shape: Shape, _ scale: Float, around center: Float = 0) -> Tensor {
             let tensor = Tensor(zeros: shape, .bfloat16)
             let target = tensor.mutableAddress.assumingMemoryBound(to: BFloat16.self)
-            for index in 0..<shape.elementCount { target[index] = BFloat16(center + scale * (Float(next() % 256) / 128 - 1)) }
+            for index in 0..<shape.elementCount {
+                target[index] = BFloat16(center + scale * (Float(next() % 256) / 128 - 1))
+            }
             return tensor
         }
         for layer in schema.layers {
@@ -52,6 +55,7 @@ public struct SmallT5File {
     /// - Parameters:
     ///   - path: where.
     ///   - metadata: in the place of its own.
+    /// - Throws: what writing throws.
     public func write(to path: String, metadata: [String: String]? = nil) throws {
         let declarations = tensors.sorted { $0.key < $1.key }.map {
             TensorDeclaration(name: $0.key, dtype: $0.value.dtype, shape: $0.value.shape)
@@ -59,11 +63,13 @@ public struct SmallT5File {
         func isOfLayer(_ name: String) -> Bool { weights.keys.contains { name.hasPrefix($0 + ".") } }
         let layers = declarations.filter { isOfLayer($0.name) }
         let plain = declarations.filter { !isOfLayer($0.name) }
-        let writer = try metadata.map {
-            try SafetensorsWriter(
-                path, tensors: layers + plain, metadata: $0, order: .asListed(alignment: KernelOrder.alignment))
-        } ?? NibbleCheckpoint.textEncoderWriter(
-            path, layers: layers, plain: plain, configuration: Self.configuration)
+        let writer =
+            try metadata.map {
+                try SafetensorsWriter(
+                    path, tensors: layers + plain, metadata: $0, order: .asListed(alignment: KernelOrder.alignment))
+            }
+            ?? NibbleCheckpoint.textEncoderWriter(
+                path, layers: layers, plain: plain, configuration: Self.configuration)
         for (name, tensor) in tensors { try writer.write(name, tensor) }
         try writer.finish()
     }

@@ -104,7 +104,8 @@ extension Int4Checkpoint {
     public func requireTransformer() throws(CheckpointError) {
         guard structure == .t5 else { return }
         throw .wrongFormat(
-            path: location, found: "a T5 encoder in 4 bits", expected: "a transformer; a T5 encoder is for --text-encoder-2")
+            path: location, found: "a T5 encoder in 4 bits",
+            expected: "a transformer; a T5 encoder is for --text-encoder-2")
     }
 
     /// Throws where this is a transformer.

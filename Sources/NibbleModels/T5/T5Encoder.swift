@@ -62,6 +62,13 @@ public struct T5Encoder: Sendable {
     /// The number of blocks.
     public var blockCount: Int { blocks.count }
 
+    /// About how many bytes of activations a prompt takes.
+    public func activationBytes(tokens: Int) -> Int {
+        // In f32: the stream, the states, a branch's result and its input; either attention's q, k, v, their packed copies
+        // and result, or both halves of the feed-forward.
+        4 * tokens * (4 * config.hidden + max(6 * config.attentionWidth, 2 * config.feedForward))
+    }
+
     /// Encodes a prompt.
     ///
     /// - Parameters:

@@ -51,7 +51,8 @@ public struct GenerationRecord: Sendable, Equatable {
     public init(
         prompt: String, prompt2: String? = nil, seed: UInt64, steps: Int, guidance: Float?, width: Int, height: Int,
         maxSequenceLength: Int, precision: Precision, model: String, transformer: String? = nil,
-        textEncoder2: String? = nil, activations: ActivationBits? = nil, accumulation: Accumulation = .f32, modelFingerprint: String? = nil,
+        textEncoder2: String? = nil, activations: ActivationBits? = nil, accumulation: Accumulation = .f32,
+        modelFingerprint: String? = nil,
         nibbleVersion: String, instructionSet: String, roundsConditioning: Bool
     ) {
         self.prompt = prompt

@@ -57,8 +57,8 @@ public final class T5Network: QuantizableNetwork {
         let bytes = prompts.count * tokens * model.config.hidden * MemoryLayout<Float>.stride
         guard bytes <= memoryLimit else {
             throw QuantizationError.tooLarge(
-                what: "the residual streams of \(prompts.count) prompts", bytes: bytes, limit: memoryLimit,
-                advice: "take --samples \(max(1, prompts.count * memoryLimit / bytes)) or a larger --memory")
+                what: "the residual streams of \(prompts.count) passages", bytes: bytes, limit: memoryLimit,
+                advice: "\(prompts.count * memoryLimit / bytes) would fit: take fewer --samples or a larger --memory")
         }
         passages = try prompts.map { try model.begin($0, on: compute) { Tensor(zeros: $0, .float32) } }
         return passages.count

@@ -32,6 +32,7 @@ protocol QuantizationSubject {
     ///   - isShown: whether blocks are going to be made, and not only put together.
     ///   - line: hears of the progress.
     /// - Returns: the network, and what writes the journal's blocks to a file.
+    /// - Throws: what is wrong with the model, or with what it is shown.
     func open(
         _ journal: QuantizationJournal, isShown: Bool, _ line: QuantizationLine
     ) async throws -> (network: any QuantizableNetwork, write: (_ path: String) throws -> Void)
@@ -109,7 +110,14 @@ struct TextEncoderSubject: QuantizationSubject {
         let tokenizer = try T5Tokenizer(folder: folder.url(.tokenizer2))
         // As a picture's prompt is read.
         let length = min(tokenizer.modelMaxLength ?? FluxRequest.longestText, FluxRequest.longestText)
-        prompts = order.prompts.map { tokenizer.encode($0, length: length) }
+        let read = order.prompts.map { tokenizer.encode($0, length: length) }
+        // Prompts are short and their padding is long: what they teach of a layer's inputs is a few hundred tokens, and a
+        // layer fitted to those alone fails at others. As many passages of the whole vocabulary in random order go beside.
+        let vocabulary = order.recipe.permutation(of: tokenizer.vocabularySize)
+        let filled = read.indices.map { passage in
+            (0..<length).map { Int32(vocabulary[(passage * length + $0) % vocabulary.count]) }
+        }
+        prompts = read + filled
     }
 
     var arguments: [String: String] {
