@@ -10,6 +10,8 @@ public enum CheckpointKind: Sendable, Equatable, CustomStringConvertible {
     case nunchakuLite(precision: Precision, rank: Int?)
     /// A transformer quantized with SVDQuant, in the order of this engine's kernels.
     case nibble(rank: Int?)
+    /// A T5 encoder quantized in the same order.
+    case nibbleT5(rank: Int?)
     /// 4-bit weights with group scales and 16-bit activations (AWQ), as Nunchaku stores T5.
     case awq
     /// Low-rank additions to another checkpoint.
@@ -44,6 +46,7 @@ public enum CheckpointKind: Sendable, Equatable, CustomStringConvertible {
         case .nunchakuLite(let precision, let rank):
             "Nunchaku Lite SVDQuant \(precision.rawValue)" + (rank.map { ", rank \($0)" } ?? "")
         case .nibble(let rank): "nibble, SVDQuant INT4" + (rank.map { ", rank \($0)" } ?? "")
+        case .nibbleT5(let rank): "nibble, T5 encoder, INT4" + (rank.map { ", rank \($0)" } ?? ", no low-rank branch")
         case .awq: "4-bit weights (AWQ)"
         case .lora: "LoRA"
         case .clipTextModel(let layers): "CLIP text model, \(layers) layers"
@@ -98,7 +101,8 @@ public enum CheckpointKind: Sendable, Equatable, CustomStringConvertible {
     private static func quantized(_ entries: [TensorEntry], _ metadata: [String: String]) -> CheckpointKind? {
         if metadata["format"] == NibbleCheckpoint.format {
             let down = entries.first { $0.name.hasSuffix(".down") && $0.shape.rank == 3 }
-            return .nibble(rank: down?.shape[1])
+            let rank = down?.shape[1]
+            return metadata[NibbleCheckpoint.componentKey] == nil ? .nibble(rank: rank) : .nibbleT5(rank: rank)
         }
         guard entries.contains(where: { $0.name.hasSuffix(".qweight") }) else { return nil }
         // Nunchaku 1.0 renamed lora_down to proj_down.
@@ -126,7 +130,7 @@ public enum CheckpointKind: Sendable, Equatable, CustomStringConvertible {
     /// - Returns: its elements; in a 4-bit checkpoint two for each byte of codes, and none for scales and low-rank pairs.
     func parameterCount(of entry: TensorEntry) -> Int {
         switch self {
-        case .svdQuant, .nunchakuLite, .nibble, .awq:
+        case .svdQuant, .nunchakuLite, .nibble, .nibbleT5, .awq:
             let part = entry.name.split(separator: ".").last ?? ""
             if part == "qweight" || part == "codes" { return entry.byteRange.count * 2 }
             let isAuxiliary = [

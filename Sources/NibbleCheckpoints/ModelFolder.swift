@@ -70,6 +70,16 @@ public struct ModelFolder: Sendable {
         try decodeConfiguration(folder(component).appendingPath(component.configurationFile), as: type)
     }
 
+    /// The text of a component's configuration.
+    public func configurationText(_ component: Component) throws(CheckpointError) -> String {
+        let path = folder(component).appendingPath(component.configurationFile)
+        guard path.isExistingFile else { throw .missingFile(path: path, neededBy: "the model") }
+        guard let text = String(validating: try configurationBytes(path), as: UTF8.self) else {
+            throw .malformed(path: path, reason: "it is not UTF-8")
+        }
+        return text
+    }
+
     /// Opens a component's weights.
     ///
     /// - Parameter component: a part that has weights.
@@ -106,8 +116,15 @@ func configurationBytes(_ path: String) throws(CheckpointError) -> [UInt8] {
     return file.copiedBytes
 }
 
-/// Decodes JSON that is in memory already; `path` says for people where it comes from.
-func decodeConfiguration<Configuration: Decodable>(
+/// Decodes JSON that is in memory already.
+///
+/// - Parameters:
+///   - data: the JSON.
+///   - path: where it comes from, for people.
+///   - type: what to decode.
+/// - Returns: the decoded value.
+/// - Throws: as for a file.
+public func decodeConfiguration<Configuration: Decodable>(
     _ data: Data, path: String, as type: Configuration.Type
 ) throws(CheckpointError) -> Configuration {
     do {

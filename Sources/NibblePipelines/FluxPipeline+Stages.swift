@@ -60,30 +60,6 @@ extension FluxPipeline {
         return states.pooled
     }
 
-    private func encodeT5(_ prompt: String, length: Int) throws -> Tensor {
-        let config = try folder.config(.textEncoder2, as: T5Config.self)
-        try check(t5Tokenizer, .tokenizer2, fits: config.vocabularySize, of: .textEncoder2)
-        let encoder = try T5Encoder(config, weights: WeightReader(folder.weights(.textEncoder2)))
-        let residency = memory.residency(weights: encoder.weights.mappedWeights, activations: 0)
-        let ids = t5Tokenizer.encode(prompt, length: length)
-        let states = try encoder(ids, residency: residency, on: compute) { _ in try Task.checkCancellation() }
-        try check(states, of: "T5", encoder.weights)
-        return states
-    }
-
-    /// Throws where a tokenizer has tokens that its text encoder has no vector for: it is another model's.
-    private func check(
-        _ tokenizer: some Tokenizer, _ files: ModelFolder.Component, fits vocabularySize: Int,
-        of encoder: ModelFolder.Component
-    ) throws(PipelineError) {
-        guard tokenizer.vocabularySize <= vocabularySize else {
-            throw .inconsistentModel(
-                path: folder.folder(files),
-                reason: "the tokenizer has \(tokenizer.vocabularySize) tokens, but 'vocab_size' of "
-                    + "\(folder.folder(encoder)) is \(vocabularySize); do they belong to the same model?")
-        }
-    }
-
     /// Takes noise to the latents of one picture.
     ///
     /// - Parameters:

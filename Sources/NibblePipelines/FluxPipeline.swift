@@ -25,6 +25,8 @@ public actor FluxPipeline {
         /// Another transformer than the folder's: a folder, or a single file under diffusers' or BFL's names, or a 4-bit
         /// one of any form.
         public var transformer: String?
+        /// Another T5 than the folder's: in 4 bits, or a folder or a single file under transformers' names.
+        public var textEncoder2: String?
         /// What the inputs of a 4-bit transformer's layers are quantized to.
         public var activations = ActivationBits.int4
         /// What the products of those layers are summed in. `.nunchaku` is for comparisons with that engine: it is slow,
@@ -85,7 +87,12 @@ public actor FluxPipeline {
                 reason: "the transformer takes \(config.inChannels) and gives \(config.outChannels) channels, but the "
                     + "autoencoder has \(autoencoderConfig.latentChannels): FLUX.1 packs four latents into one token")
         }
-        fingerprint = transformer.weights.fingerprint
+        let own = transformer.weights.fingerprint
+        // Opened now, so that nobody waits for the error; the folder's own fits, or its first prompt tells.
+        fingerprint =
+            options.textEncoder2 == nil
+            ? own
+            : try own + "+" + Self.openTextEncoder2(options, in: folder, on: compute.pool).weights.fingerprint
     }
 
     /// A pipeline of the same model whose transformer is another one of the same configuration.
@@ -117,6 +124,7 @@ public actor FluxPipeline {
         let path = options.transformer ?? folder.folder(.transformer)
         if Checkpoint.int4Form(of: path) != nil {
             let checkpoint = try Checkpoint.openInt4(path)
+            try checkpoint.requireTransformer()
             if !checkpoint.isMapped {
                 // Before minutes are spent on bringing into order what cannot stay.
                 try MemoryPolicy(limit: options.memoryLimit, resident: checkpoint.packedByteCount)
@@ -226,6 +234,7 @@ public actor FluxPipeline {
             steps: resolved.steps, guidance: transformer.config.guidanceEmbeds ? resolved.guidance : nil,
             width: resolved.width, height: resolved.height, maxSequenceLength: resolved.maxSequenceLength,
             precision: options.precision, model: model, transformer: options.transformer,
+            textEncoder2: options.textEncoder2,
             activations: transformer.isQuantized ? options.activations : nil,
             accumulation: transformer.isQuantized ? options.accumulation : .f32,
             modelFingerprint: fingerprint,

@@ -2,6 +2,9 @@ public import NibbleTensors
 
 /// What picture is wanted. What is nil comes from the model.
 public struct FluxRequest: Sendable {
+    /// FLUX was trained with at most so many T5 tokens.
+    public static let longestText = 512
+
     /// What the picture shows. CLIP sees its beginning, T5 all that fits into `maxSequenceLength`.
     public var prompt: String
     /// Another prompt for T5; nil: `prompt`.
@@ -73,8 +76,6 @@ struct ResolvedRequest: Sendable {
 
     /// The longest side that is taken: 16384 pixels are a million image tokens.
     static let maximumSide = 16_384
-    /// FLUX was trained with at most so many T5 tokens.
-    static let maximumTextLength = 512
 
     init(_ request: FluxRequest, _ defaults: Defaults) throws(PipelineError) {
         func check<Value: Comparable>(
@@ -101,7 +102,7 @@ struct ResolvedRequest: Sendable {
             "guidance", request.guidanceScale ?? 3.5, 0...1000,
             "a number from 0 to 1000; FLUX.1-dev was made for 1.5 to 5")
         count = try check("count", request.count, 1...10_000, "a number from 1 to 10000")
-        let longest = Self.maximumTextLength
+        let longest = FluxRequest.longestText
         maxSequenceLength = try check(
             "max-sequence-length", request.maxSequenceLength ?? min(defaults.textLength ?? longest, longest),
             1...longest, "a number from 1 to \(longest)")

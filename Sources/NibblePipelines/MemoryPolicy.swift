@@ -30,11 +30,14 @@ struct MemoryPolicy: Sendable {
     }
 
     /// Bytes that are left for activations beside some weights, and beside those that stay.
-    func activations(beside weights: Int) -> Int { max(0, limit - Self.processBytes - weights - resident) }
+    func activations(beside weights: Int) -> Int { max(0, room(beside: weights)) }
+
+    /// The same, negative where not even the weights fit.
+    private func room(beside weights: Int) -> Int { limit - Self.processBytes - weights - resident }
 
     /// Whether a network's weights stay mapped between steps, or go block by block because they do not fit beside its
     /// activations.
     func residency(weights: MappedWeights, activations: Int) -> Residency {
-        activations <= self.activations(beside: weights.byteCount) ? .keep : .stream
+        activations <= room(beside: weights.byteCount) ? .keep : .stream
     }
 }

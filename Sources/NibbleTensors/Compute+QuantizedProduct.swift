@@ -20,13 +20,17 @@ extension Compute {
     ///   - y: `[rows, out]`, f32 or bf16; may be a block of columns of a wider matrix.
     ///   - bits: what the input is quantized to.
     ///   - activation: what is done to each element at the end: nothing, or GELU with tanh.
+    ///   - activated: how many outputs that is done to, the first ones, a multiple of 16; nil: all.
     public func quantizedProduct(
         _ x: Tensor, _ weights: QuantizedWeights, into y: Tensor, bits: ActivationBits,
-        activation: Activation = .identity
+        activation: Activation = .identity, of activated: Int? = nil
     ) {
+        let border = activated ?? weights.output
+        precondition(border <= weights.output && (activated == nil || border.isMultiple(of: KernelOrder.tileOutputs)))
         precondition(x.shape.rank == 2 && x.width == weights.input && y.shape == [x.rows, weights.output])
         precondition(activation == .identity || activation == .geluTanh, "4-bit layers know no other activation")
-        precondition(accumulation == .f32 || bits == .int4, "Nunchaku's kernels take 4-bit inputs")
+        // Nunchaku's kernels take 4-bit inputs; layers of others, such as T5's, are summed as ever.
+        let accumulation = bits == .int4 ? accumulation : .f32
         workspace.scope {
             let rows = min(x.rows, Self.quantizedStretch)
             let input = quantizedRows(rows, weights)
@@ -35,7 +39,12 @@ extension Compute {
             for first in stride(from: 0, to: x.rows, by: Self.quantizedStretch) {
                 let stretch = first..<min(first + Self.quantizedStretch, x.rows)
                 quantize(x.rows(stretch), weights, bits, into: input)
-                multiply(input, weights, into: y.rows(stretch), gelu: activation == .geluTanh, scratch: scratch)
+                for (outputs, activation) in [(0..<border, activation), (border..<weights.output, .identity)]
+                where !outputs.isEmpty {
+                    multiply(
+                        input, weights, outputs, into: y.rows(stretch), gelu: activation == .geluTanh, accumulation,
+                        scratch: scratch)
+                }
             }
         }
     }
@@ -65,16 +74,16 @@ extension Compute {
 
     /// Parts that follow each other share their rows, which then come from a near cache.
     private func multiply(
-        _ input: nibble_quantized_rows, _ weights: QuantizedWeights, into y: Tensor, gelu: Bool, scratch: Tensor
+        _ input: nibble_quantized_rows, _ weights: QuantizedWeights, _ outputs: Range<Int>, into y: Tensor, gelu: Bool,
+        _ accumulation: Accumulation, scratch: Tensor
     ) {
-        let accumulation = accumulation
-        let outputTiles = (weights.output + Self.quantizedOutputTile - 1) / Self.quantizedOutputTile
+        let outputTiles = (outputs.count + Self.quantizedOutputTile - 1) / Self.quantizedOutputTile
         let rowBlocks = (y.rows + Self.quantizedRowBlock - 1) / Self.quantizedRowBlock
         pool.run(rowBlocks * outputTiles) { part, worker in
             let firstRow = part / outputTiles * Self.quantizedRowBlock
-            let firstOutput = part % outputTiles * Self.quantizedOutputTile
+            let firstOutput = outputs.lowerBound + part % outputTiles * Self.quantizedOutputTile
             let rowCount = min(Self.quantizedRowBlock, y.rows - firstRow)
-            let outputCount = min(Self.quantizedOutputTile, weights.output - firstOutput)
+            let outputCount = min(Self.quantizedOutputTile, outputs.upperBound - firstOutput)
             var layer = weights.layer
             var input = input
             switch accumulation {

@@ -60,7 +60,7 @@ struct ConvertCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let checkpoint = try Checkpoint.openInt4(try await ModelFetcher(isQuiet: quiet).path(of: input))
+        let checkpoint = try Checkpoint.openInt4(try await ModelFetcher(isQuiet: quiet).transformer(input))
         let pool = ThreadPool(threadCount: threads)
         var line = ProgressLine(isQuiet: quiet)
         defer { line.clear() }

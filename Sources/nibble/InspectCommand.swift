@@ -56,11 +56,11 @@ struct InspectCommand: AsyncParsableCommand {
         if !json { print("verified: an engine can compute with all \(checkpoint.layers.count) 4-bit layers") }
     }
 
-    /// A 4-bit transformer, opened, or what is wrong with it; nil for anything else.
+    /// A 4-bit transformer or text encoder, opened, or what is wrong with it; nil for anything else.
     private func int4Checkpoint(_ inspection: Inspection) -> Result<any Int4Checkpoint, CheckpointError>? {
         let component = inspection.components.first { component in
             switch component.kind {
-            case .svdQuant(.int4, _, _), .nunchakuLite(.int4, _), .nibble: true
+            case .svdQuant(.int4, _, _), .nunchakuLite(.int4, _), .nibble, .nibbleT5: true
             default: false
             }
         }

@@ -7,7 +7,8 @@ import Testing
 @Suite struct QuantizeTests {
     private static func arguments(_ output: String, _ more: String...) -> [String] {
         [
-            "quantize", Drawing.model, "--output", output, "--samples", "3", "--steps", "2", "--size", "64", "--grid", "3",
+            "quantize", Drawing.model, "--output", output, "--samples", "3", "--steps", "2", "--size", "64", "--grid",
+            "3",
             "--iterations", "2", "--tokens", "64", "--quiet",
         ] + more
     }
@@ -28,7 +29,8 @@ import Testing
             }
             #expect([137, 0].contains(outcome.status), "killed after \(moment) of the run: \(outcome.error)")
         }
-        if !FileManager.default.fileExists(atPath: broken) {
+        // Killed after the file was in its place, what is left is the journal.
+        if try scratch.names.contains("broken.safetensors.journal") || !FileManager.default.fileExists(atPath: broken) {
             let last = try await Tool.nibble(Self.arguments(broken))
             #expect(last.status == 0, "\(last.error)")
         }
@@ -44,6 +46,29 @@ import Testing
         async let second = Tool.nibble(Self.arguments(two, "--worker", "2/2", "--threads", "2"))
         for outcome in try await [alone, first, second] { #expect(outcome.status == 0, "\(outcome.error)") }
         #expect(try Self.bytes(one) == Self.bytes(two))
+    }
+
+    @Test func `every form is what converting makes of Nunchaku's`() async throws {
+        let scratch = try Scratch()
+        let forms = ["nunchaku": "n.safetensors", "nibble": "b.safetensors", "nunchaku-lite": "lite"]
+        for (form, name) in forms {
+            let made = try await Tool.nibble([
+                "quantize", Drawing.model, "--preset", "data-free", "-q", "--format", form, "-o", scratch.path(name),
+            ])
+            #expect(made.status == 0, "\(form): \(made.error)")
+        }
+        for (form, name, file) in [
+            ("nibble", "b2.safetensors", ""), ("nunchaku-lite", "lite2", "/diffusion_pytorch_model.safetensors"),
+        ] {
+            let converted = try await Tool.nibble([
+                "convert", scratch.path("n.safetensors"), "--to", form, "-o", scratch.path(name), "-q",
+            ])
+            #expect(converted.status == 0, "\(form): \(converted.error)")
+            #expect(
+                try Self.bytes(scratch.path(name) + file) == Self.bytes(scratch.path(forms[form] ?? "") + file),
+                "\(form)")
+        }
+        #expect(try scratch.names.filter { $0.hasSuffix(".journal") } == [])
     }
 
     @Test func `a share leaves the rest, and the rest completes it`() async throws {
@@ -90,7 +115,8 @@ import Testing
         try model.poison(
             "transformer_blocks.1.attn.to_out.0.weight", in: "transformer/diffusion_pytorch_model.safetensors")
         let outcome = try await Tool.nibble([
-            "quantize", model.folder.path, "--output", scratch.path("x.safetensors"), "--preset", "data-free", "--quiet",
+            "quantize", model.folder.path, "--output", scratch.path("x.safetensors"), "--preset", "data-free",
+            "--quiet",
         ])
         #expect(outcome.status == 65)
         #expect(outcome.error.contains("transformer_blocks.1.out_proj"), "\(outcome.error)")
@@ -148,7 +174,8 @@ import Testing
         (["--samples", "0"], 64, "--smoothing: found search with 0 samples"),
         (["--prompts", "nowhere.txt"], 65, "nowhere.txt: cannot be read"),
         (["--recipe", "nowhere.yaml"], 65, "nowhere.yaml: there is no such file"),
-        (["--memory", "1M"], 65, "MiB"),
+        (["--memory", "1M"], 65, "MiB"), (["--format", "nunchaku-lite"], 64, "expected a folder"),
+        (["--format", "nunchaku", "--component", "text_encoder_2"], 64, "--format: found nunchaku"),
     ]
 
     @Test(arguments: refusals)

@@ -51,7 +51,7 @@ struct Int4ConversionTests {
         for layer in checkpoint.layers {
             let weight = Tensor(zeros: [layer.outputs, layer.inputs], .float32)
             switch layer.kind {
-            case .w4a4: try checkpoint.weights(layer).writeEffectiveWeight(into: weight, on: pool)
+            case .w4a4, .w4a8: try checkpoint.weights(layer).writeEffectiveWeight(into: weight, on: pool)
             case .w4a16: try checkpoint.modulation(layer).writeEffectiveWeight(into: weight, on: pool)
             }
             let values = weight.floats()

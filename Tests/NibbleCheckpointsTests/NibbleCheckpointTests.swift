@@ -170,7 +170,7 @@ struct NibbleCheckpointTests {
         for layer in made.layers {
             for checkpoint in read {
                 switch layer.kind {
-                case .w4a4:
+                case .w4a4, .w4a8:
                     // In one piece, whose rows follow from the first.
                     let (found, expected) = (try checkpoint.weights(layer), try made.weights(layer))
                     #expect(found.codes.copiedBytes == expected.codes.copiedBytes, "\(layer.name)")

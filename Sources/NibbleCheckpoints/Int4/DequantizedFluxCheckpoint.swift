@@ -1,7 +1,7 @@
 public import NibbleTensors
 
-/// A 4-bit FLUX.1 presented as an ordinary one: diffusers' names and shapes, the effective weights (see `Int4Weights`),
-/// computed anew at each call. Activations are then not quantized; fused q, k, v lie apart, the two halves of a single
+/// A 4-bit transformer or text encoder presented as an ordinary one: diffusers' or transformers' names and shapes, the effective weights (see `Int4Weights`),
+/// computed anew at each call. Activations are then not quantized; fused layers lie apart, the two halves of a single
 /// block's output beside each other, modulations in their original order and without the 1 in the bias.
 public struct DequantizedFluxCheckpoint: TensorSource {
     /// The 4-bit file or folder.
@@ -51,7 +51,8 @@ public struct DequantizedFluxCheckpoint: TensorSource {
             parts[DiffusersLinear.name(plain: name, of: source.structure)] = .plain(name)
         }
         for linear in DiffusersLinear.all(of: source) {
-            for quantity in Quantity.allCases {
+            // T5 has no biases.
+            for quantity in linear.first.kind == .w4a8 ? [.weight] : Quantity.allCases {
                 parts["\(linear.name).\(quantity.rawValue)"] =
                     linear.second.map { .sum(linear.first, $0, quantity) }
                     ?? .layer(linear.first, rows: linear.rows, quantity)
@@ -103,7 +104,10 @@ extension DequantizedFluxCheckpoint {
         return target
     }
 
-    /// The text of diffusers' `config.json`.
+    /// Whether it is transformers' and not diffusers'.
+    var isTextEncoder: Bool { source.structure == .t5 }
+
+    /// The text of `config.json`.
     var configuration: String { source.metadata["config"] ?? "" }
 
     /// Lets the pages of what a tensor is made of leave this process's memory.
@@ -124,14 +128,14 @@ extension DequantizedFluxCheckpoint {
 
     private func writeWeight(_ layer: Int4Layer, _ rows: Range<Int>, into target: Tensor) throws(CheckpointError) {
         switch layer.kind {
-        case .w4a4: try source.weights(layer, rows: rows).writeEffectiveWeight(into: target, on: pool)
+        case .w4a4, .w4a8: try source.weights(layer, rows: rows).writeEffectiveWeight(into: target, on: pool)
         case .w4a16: try source.modulation(layer, on: pool).writeEffectiveWeight(into: target, on: pool)
         }
     }
 
     private func bias(_ layer: Int4Layer, _ rows: Range<Int>) throws(CheckpointError) -> [Float] {
         switch layer.kind {
-        case .w4a4: try source.weights(layer, rows: rows).effectiveBias(shift: layer.shift)
+        case .w4a4, .w4a8: try source.weights(layer, rows: rows).effectiveBias(shift: layer.shift)
         case .w4a16: try source.modulation(layer).originalBias()
         }
     }

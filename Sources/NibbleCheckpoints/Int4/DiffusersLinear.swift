@@ -18,12 +18,19 @@ public struct DiffusersLinear: Sendable {
 
     /// All quantized layers of a checkpoint.
     static func all(of source: any Int4Checkpoint) -> [DiffusersLinear] {
-        guard source.structure == .nunchaku else {
-            return source.layers.map {
-                DiffusersLinear(name: $0.name, first: $0, rows: 0..<$0.outputs, second: nil)
-            }
+        switch source.structure {
+        case .nunchaku: all(of: source.layers)
+        case .diffusers: source.layers.flatMap { parts(of: $0, names: [$0.name]) }
+        case .t5: source.layers.flatMap { parts(of: $0, names: Int4T5Names.parts(of: $0.name)) }
         }
-        return all(of: source.layers)
+    }
+
+    /// Layers that a layer's outputs are shared out among.
+    private static func parts(of layer: Int4Layer, names: [String]) -> [DiffusersLinear] {
+        let height = layer.outputs / max(names.count, 1)
+        return names.enumerated().map { index, name in
+            DiffusersLinear(name: name, first: layer, rows: index * height..<(index + 1) * height, second: nil)
+        }
     }
 
     /// What layers of Nunchaku's structure are in diffusers.
@@ -31,7 +38,6 @@ public struct DiffusersLinear: Sendable {
         let layers = Dictionary(uniqueKeysWithValues: list.map { ($0.name, $0) })
         return list.flatMap { layer -> [DiffusersLinear] in
             let names = names(of: layer)
-            let height = layer.outputs / max(names.count, 1)
             if names.isEmpty, layer.name.hasSuffix(".out_proj") {
                 let block = layer.name.dropLast("out_proj".count)
                 return [
@@ -40,10 +46,7 @@ public struct DiffusersLinear: Sendable {
                         second: layers["\(block)mlp_fc2"])
                 ]
             }
-            return names.enumerated().map { index, name in
-                DiffusersLinear(
-                    name: name, first: layer, rows: index * height..<(index + 1) * height, second: nil)
-            }
+            return parts(of: layer, names: names)
         }
     }
 

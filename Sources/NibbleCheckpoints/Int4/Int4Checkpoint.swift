@@ -10,9 +10,12 @@ public enum Int4Structure: Sendable {
     /// As diffusers: a layer for each of the model's, none of them shifted, modulations in their original order. Some of
     /// the model's layers may not be quantized.
     case diffusers
+    /// As transformers' T5 encoder: q, k and v are one layer, and so are the two layers of a gated feed-forward that read
+    /// its input. Layers whose sizes the kernels cannot take are not quantized.
+    case t5
 }
 
-/// A FLUX.1 whose blocks' layers have 4-bit weights, of whatever form: what the engine runs, and what every form is
+/// A FLUX.1's transformer or text encoder whose blocks' layers have 4-bit weights, of whatever form: what the engine runs, and what every form is
 /// written from, be it a file of another form or a quantizer's results.
 ///
 /// As a `TensorSource` it has the tensors that are not quantized at least, under the names of its structure; those of a
@@ -31,7 +34,7 @@ public protocol Int4Checkpoint: TensorSource {
     /// there of quantization; `quantization_config`; `comfy_config` and `model_class`, if it is of Nunchaku's structure.
     var metadata: [String: String] { get }
 
-    /// The rank of a layer's low-rank pair; nil for a modulation.
+    /// The rank of a layer's low-rank pair; nil for a modulation and for a layer without one.
     func rank(of layer: Int4Layer) -> Int?
 
     /// The type of one of a layer's 16-bit parts, by Nunchaku's key; BF16, unless the checkpoint says otherwise.
@@ -40,8 +43,8 @@ public protocol Int4Checkpoint: TensorSource {
     /// Reads a layer, and looks at every number that it computes with.
     ///
     /// - Parameters:
-    ///   - layer: one of `layers`, of the kind W4A4.
-    ///   - rows: which outputs, multiples of 128; nil: all.
+    ///   - layer: one of `layers`, no modulation.
+    ///   - rows: which outputs, multiples of 128, or of 16 for the kind W4A8; nil: all.
     /// - Returns: copies in plain order. May be called from several threads.
     /// - Throws: `CheckpointError.malformedTensor` for a number that cannot be computed with.
     func weights(_ layer: Int4Layer, rows: Range<Int>?) throws(CheckpointError) -> Int4Weights
@@ -97,7 +100,24 @@ extension Int4Checkpoint {
         try modulation(layer, on: nil)
     }
 
-    /// The transformer's configuration, as the metadata has it.
+    /// Throws where this is a text encoder.
+    public func requireTransformer() throws(CheckpointError) {
+        guard structure == .t5 else { return }
+        throw .wrongFormat(
+            path: location, found: "a T5 encoder in 4 bits",
+            expected: "a transformer; a T5 encoder is for --text-encoder-2")
+    }
+
+    /// Throws where this is a transformer.
+    public func requireTextEncoder() throws(CheckpointError) {
+        guard structure != .t5 else { return }
+        throw .wrongFormat(
+            path: location, found: "a transformer in 4 bits",
+            expected: "a T5 encoder, as 'nibble quantize --component text_encoder_2' makes it; a transformer is for "
+                + "--transformer")
+    }
+
+    /// The network's configuration, as the metadata has it.
     ///
     /// - Parameter type: what to decode; keys that it does not name are ignored.
     /// - Returns: the configuration.
@@ -128,7 +148,7 @@ extension Int4Checkpoint {
     /// Looks at every number of a layer.
     func verify(_ layer: Int4Layer, on pool: ThreadPool) throws(CheckpointError) {
         switch layer.kind {
-        case .w4a4: try forEachPiece(layer, on: pool) { _, _ in }
+        case .w4a4, .w4a8: try forEachPiece(layer, on: pool) { _, _ in }
         case .w4a16: _ = try modulation(layer, on: pool)
         }
     }
@@ -136,7 +156,7 @@ extension Int4Checkpoint {
     /// Reads a layer in pieces of its outputs, which all threads share out.
     ///
     /// - Parameters:
-    ///   - layer: one of `layers`, of the kind W4A4.
+    ///   - layer: one of `layers`, no modulation.
     ///   - pool: the threads.
     ///   - body: called with a piece and its outputs, on any thread.
     /// - Throws: `CheckpointError`, that of the first piece that has one.

@@ -13,6 +13,7 @@ extension Int4Checkpoint {
     public func writeNunchaku(
         to path: String, on pool: ThreadPool, progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
     ) throws {
+        try refuseTextEncoder(.nunchaku)
         guard structure == .nunchaku else {
             throw CheckpointError.notConvertible(
                 path: location, to: Int4Form.nunchaku.rawValue,
@@ -22,10 +23,19 @@ extension Int4Checkpoint {
         }
         try write(to: path, .nunchaku, metadata: metadata, progress: progress) { layer throws(CheckpointError) in
             switch layer.kind {
-            case .w4a4: try nunchakuParts(layer, on: pool)
+            case .w4a4, .w4a8: try nunchakuParts(layer, on: pool)
             case .w4a16: try modulation(layer, on: pool).packed(on: pool)
             }
         }
+    }
+
+    /// Throws where a form has no place for a text encoder.
+    func refuseTextEncoder(_ form: Int4Form) throws(CheckpointError) {
+        guard structure == .t5 else { return }
+        throw .wrongFormat(
+            path: location, found: "a T5 encoder in 4 bits",
+            expected: "a transformer: '\(form.rawValue)' has no place for a text encoder; '--to dequantized' makes an "
+                + "ordinary one")
     }
 
     /// A layer in Nunchaku's order.
@@ -70,7 +80,7 @@ extension Int4Checkpoint {
         try write(to: path, .nibble, metadata: strings, progress: progress) { layer throws(CheckpointError) in
             if isMapped { try verify(layer, on: pool) }
             return switch layer.kind {
-            case .w4a4: try packed(layer, on: pool).parts
+            case .w4a4, .w4a8: try packed(layer, on: pool).parts
             case .w4a16: try packedModulation(layer, on: pool).parts
             }
         }
@@ -98,7 +108,9 @@ extension Int4Checkpoint {
         var done = 0
         for layer in layers {
             try progress(done, total)
-            for (key, tensor) in try parts(layer) {
+            // A layer without a bias or a pair has zeros there, which the file does not.
+            let stored = layer.tensors(rank: rank(of: layer) ?? 0, form: form)
+            for (key, tensor) in try parts(layer) where stored[form.key(key)] != nil {
                 try writer.write("\(layer.name).\(form.key(key))", tensor)
                 done += tensor.bytes.count
             }
@@ -132,25 +144,59 @@ extension Int4Checkpoint {
             let tensor = try tensor(name)
             plain.append(TensorDeclaration(name: name, dtype: tensor.dtype, shape: tensor.shape))
         }
+        return NibbleCheckpoint.ordered(large + vectors, plain: plain)
+    }
+}
+
+extension NibbleCheckpoint {
+    /// Puts what is not quantized behind the layers: sizes that are no multiple of the alignment last, those of larger
+    /// elements first.
+    fileprivate static func ordered(
+        _ layers: [TensorDeclaration], plain: [TensorDeclaration]
+    ) -> [TensorDeclaration] {
         func isWhole(_ tensor: TensorDeclaration) -> Bool { tensor.byteCount.isMultiple(of: KernelOrder.alignment) }
-        return large + vectors + plain.filter(isWhole)
+        return layers + plain.filter(isWhole)
             + plain.filter { !isWhole($0) }.sorted { $0.dtype.byteSize > $1.dtype.byteSize }
+    }
+
+    /// Begins the file of a 4-bit T5 encoder.
+    ///
+    /// - Parameters:
+    ///   - path: the file.
+    ///   - layers: the tensors of its layers, block by block; see `Int4Weights.kernelOrder`.
+    ///   - plain: what is not quantized.
+    ///   - configuration: the text of transformers' `config.json`.
+    /// - Returns: a writer, for the caller to write the tensors with.
+    /// - Throws: `CheckpointError`.
+    public static func textEncoderWriter(
+        _ path: String, layers: [TensorDeclaration], plain: [TensorDeclaration], configuration: String
+    ) throws(CheckpointError) -> SafetensorsWriter {
+        // Opening reads the vectors: they lie together.
+        let ordered = ordered(
+            layers.filter { $0.shape.rank > 1 } + layers.filter { $0.shape.rank == 1 }, plain: plain)
+        return try SafetensorsWriter(
+            path, tensors: ordered,
+            metadata: [
+                "format": format, "format_version": version,
+                componentKey: ModelFolder.Component.textEncoder2.rawValue, "config": configuration,
+            ], order: .asListed(alignment: KernelOrder.alignment))
     }
 }
 
 extension DequantizedFluxCheckpoint {
-    /// Writes the model for diffusers, tensor by tensor; no more than one is in memory.
+    /// Writes the model for diffusers, a text encoder for transformers, tensor by tensor; no more than one is in memory.
     ///
     /// - Parameters:
     ///   - path: a file if it ends in `.safetensors`, or else a folder, made where it is not there, that gets
-    ///     `diffusion_pytorch_model.safetensors` and `config.json`.
+    ///     `diffusion_pytorch_model.safetensors` or, for transformers, `model.safetensors`, and `config.json`.
     ///   - progress: called before each tensor with bytes done and bytes in all; may throw to stop, and nothing is left.
     /// - Throws: `CheckpointError`, or what `progress` throws.
     public func write(to path: String, progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }) throws {
         var declarations: [TensorDeclaration] = []
         for name in tensorNames { declarations.append(try declaration(name)) }
         let total = declarations.reduce(0) { $0 + $1.byteCount }
-        try DiffusersFolder(path).write(declarations, config: Data(configuration.utf8)) { writer in
+        let folder = DiffusersFolder(path, stem: isTextEncoder ? "model" : "diffusion_pytorch_model")
+        try folder.write(declarations, config: Data(configuration.utf8)) { writer in
             var done = 0
             for declaration in writer.declarations {
                 try progress(done, total)
@@ -164,11 +210,15 @@ extension DequantizedFluxCheckpoint {
 }
 
 /// Where a model for diffusers is written: a file if the path ends in `.safetensors`, or else a folder, made where it is
-/// not there, with `diffusion_pytorch_model.safetensors` and `config.json`.
+/// not there, with a file of weights and `config.json`.
 struct DiffusersFolder {
     private let path: String
+    private let stem: String
 
-    init(_ path: String) { self.path = path }
+    /// - Parameters:
+    ///   - path: the file or folder.
+    ///   - stem: of the weights' name in a folder: transformers has another than diffusers.
+    init(_ path: String, stem: String = "diffusion_pytorch_model") { (self.path, self.stem) = (path, stem) }
 
     /// Writes weights and configuration; the latter last, so that a folder with it is complete.
     ///
@@ -188,7 +238,7 @@ struct DiffusersFolder {
         }
         // As PyTorch's writers say; some readers ask for it.
         let writer = try SafetensorsWriter(
-            isFile ? path : path.appendingPath("diffusion_pytorch_model.safetensors"), tensors: tensors,
+            isFile ? path : path.appendingPath("\(stem).safetensors"), tensors: tensors,
             metadata: ["format": "pt"])
         try body(writer)
         try writer.finish()

@@ -72,7 +72,7 @@ struct Int4Files: TensorSource {
 
     private static func form(_ kind: CheckpointKind, at path: String) -> Int4Form? {
         switch kind {
-        case .nibble: .nibble
+        case .nibble, .nibbleT5: .nibble
         case .nunchakuLite: .nunchakuLite
         // Where q, k and v are not quantized, names do not tell them apart.
         case .svdQuant(_, _, nil) where NunchakuLiteCheckpoint.isDescribed(beside: path): .nunchakuLite
@@ -124,16 +124,16 @@ extension Int4Files {
         entry("\(layer.name).\(form.key(key))")?.dtype ?? .bfloat16
     }
 
-    /// The rank of a layer's low-rank pair; nil for a modulation.
+    /// The rank of a layer's low-rank pair; nil for a modulation and for a layer without one.
     func rank(of layer: Int4Layer, _ form: Int4Form) -> Int? {
-        guard case .w4a4 = layer.kind, let entry = entry("\(layer.name).\(form.key("lora_down"))") else { return nil }
-        return entry.shape[1]
+        entry("\(layer.name).\(form.key("lora_down"))")?.shape[1]
     }
 
     /// Lets a layer's pages leave this process's memory.
     func release(_ layer: Int4Layer, _ form: Int4Form) throws(CheckpointError) {
         var tensors: [Tensor] = []
-        for key in layer.tensors(rank: 0, form: form).keys { tensors.append(try tensor("\(layer.name).\(key)")) }
+        let keys = layer.tensors(rank: rank(of: layer, form) ?? 0, form: form).keys
+        for key in keys { tensors.append(try tensor("\(layer.name).\(key)")) }
         MappedWeights(tensors).release()
     }
 

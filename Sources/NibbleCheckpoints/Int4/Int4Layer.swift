@@ -1,6 +1,6 @@
 internal import NibbleTensors
 
-/// A layer with 4-bit weights of a FLUX.1.
+/// A layer with 4-bit weights of a FLUX.1: of its transformer or of its text encoder.
 public struct Int4Layer: Sendable, Hashable {
     /// How it computes.
     public enum Kind: Sendable, Hashable {
@@ -8,6 +8,9 @@ public struct Int4Layer: Sendable, Hashable {
         case w4a4(isUnsigned: Bool)
         /// 4-bit weights and 16-bit inputs: a modulation, whose outputs are `splits` vectors.
         case w4a16(splits: Int)
+        /// 4-bit weights without a bias, with or without a low-rank branch, and inputs in 8 bits whatever others are quantized
+        /// to: T5's, whose few channels of hundreds take all of 4 bits from the rest.
+        case w4a8
     }
 
     /// Its name without the tensors' keys, such as `transformer_blocks.0.qkv_proj`.
@@ -37,7 +40,7 @@ public struct Int4Layer: Sendable, Hashable {
     /// The tensors of the layer.
     ///
     /// - Parameters:
-    ///   - rank: of the low-rank pair; without effect for a modulation.
+    ///   - rank: of the low-rank pair; without effect for a modulation. A layer of the kind W4A8 may have 0: no pair.
     ///   - form: of the file.
     /// - Returns: types and shapes, by that form's keys; BF16 stands for either 16-bit type.
     func tensors(rank: Int, form: Int4Form = .nunchaku) -> [String: (dtype: DType, shape: Shape)] {
@@ -66,6 +69,16 @@ public struct Int4Layer: Sendable, Hashable {
                 "down": (.bfloat16, [inputs / 2, rank, 2]), "up": (.bfloat16, [tiles, rank, tile]),
                 "smooth": (.bfloat16, [inputs]), "smooth_orig": (.bfloat16, [inputs]), "bias": (.bfloat16, [outputs]),
             ]
+        case (.w4a8, _):
+            var list: [String: (dtype: DType, shape: Shape)] = [
+                "codes": (.uint8, [tiles, inputs / 8, 64]), "scales": (.bfloat16, [tiles, groups, tile]),
+                "smooth": (.bfloat16, [inputs]),
+            ]
+            if rank > 0 {
+                list["down"] = (.bfloat16, [inputs / 2, rank, 2])
+                list["up"] = (.bfloat16, [tiles, rank, tile])
+            }
+            return list
         case (.w4a16, .nibble):
             return [
                 "codes": (.uint8, [tiles, inputs / 8, 64]), "scales": (.bfloat16, [tiles, groups, tile]),

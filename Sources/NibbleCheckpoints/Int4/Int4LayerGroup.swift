@@ -6,7 +6,7 @@ public struct Int4LayerGroup: Sendable, Hashable {
     public let count: Int
     /// What they have in common, under that name.
     public let layer: Int4Layer
-    /// The low-rank pair's rank; nil for modulations.
+    /// The low-rank pair's rank; nil for modulations and for layers without one.
     public let rank: Int?
 }
 
@@ -18,6 +18,9 @@ extension Int4LayerGroup: CustomStringConvertible {
         case .w4a4(let isUnsigned):
             let input = isUnsigned ? "unsigned inputs, shifted by \(Int4Layer.unsignedShift)" : "signed inputs"
             return "W4A4 \(size), groups of \(Int4Weights.groupSize), rank \(rank ?? 0), \(input)"
+        case .w4a8:
+            let branch = rank.map { "rank \($0)" } ?? "no low-rank branch"
+            return "W4A8 \(size), groups of \(Int4Weights.groupSize), \(branch)"
         case .w4a16(let splits):
             let order = splits == 1 ? "in original order" : "\(splits) interleaved vectors"
             return "W4A16 \(size), groups of \(Int4Weights.groupSize), \(order)"

@@ -1,12 +1,12 @@
 public import NibbleTensors
 
-/// A W4A4 layer in the order that the kernels read (`KernelOrder`), but for its vectors: what a nibble file holds of it.
+/// A W4A4 or W4A8 layer in the order that the kernels read (`KernelOrder`), but for its vectors: what a nibble file holds of it.
 public struct Int4PackedWeights: Sendable {
     /// `[out / 16, in / 8, 64]` U8.
     public let codes: Tensor
     /// `[out / 16, in / 64, 16]` BF16.
     public let scales: Tensor
-    /// `[in / 2, rank, 2]` BF16.
+    /// `[in / 2, rank, 2]` BF16; rank 0: no pair.
     public let down: Tensor
     /// `[out / 16, rank, 16]` BF16.
     public let up: Tensor
@@ -37,6 +37,29 @@ public struct Int4PackedWeights: Sendable {
 
     /// What the kernels read in place, by a nibble file's keys.
     public var large: [String: Tensor] { ["codes": codes, "scales": scales, "down": down, "up": up] }
+}
+
+extension Int4Weights {
+    /// The layer in the kernels' order, on this thread; 16-bit floats that the kernels do not read are rounded.
+    ///
+    /// - Returns: the tensors of a nibble file's layer of the kind W4A8, by their keys: no bias, no record of another
+    ///   smoothing, and a low-rank pair if there is one.
+    public func kernelOrder() -> [String: Tensor] {
+        let tiles = KernelOrder.tiles(outputs)
+        let codes = Tensor(zeros: [tiles, inputs / 8, 64], .uint8)
+        let scales = Tensor(zeros: [tiles, inputs / Self.groupSize, KernelOrder.tileOutputs], .bfloat16)
+        KernelOrder.pack(codes: self.codes, into: codes)
+        KernelOrder.pack(scales: self.scales.inBFloat16, into: scales)
+        var parts = ["codes": codes, "scales": scales, "smooth": smooth]
+        guard rank > 0 else { return parts }
+        let down = Tensor(zeros: [inputs / 2, rank, 2], .bfloat16)
+        let up = Tensor(zeros: [tiles, rank, KernelOrder.tileOutputs], .bfloat16)
+        KernelOrder.pack(down: self.down.inBFloat16, into: down)
+        KernelOrder.pack(up: self.up.inBFloat16, into: up)
+        parts["down"] = down
+        parts["up"] = up
+        return parts
+    }
 }
 
 /// A modulation in the order that the kernels read, its outputs in their original order.

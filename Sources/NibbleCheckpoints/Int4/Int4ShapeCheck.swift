@@ -8,16 +8,19 @@ struct Int4ShapeCheck {
     /// Checks all tensors of a model.
     ///
     /// - Parameters:
-    ///   - schema: what the configuration asks for.
+    ///   - layers: what the configuration asks for in 4 bits.
+    ///   - plain: what it asks for besides.
     ///   - statedRank: the rank that the metadata states.
     /// - Throws: `CheckpointError`; `.unexpectedTensors` for what is left over.
-    func check(_ schema: Int4FluxSchema, statedRank: Int?) throws(CheckpointError) {
-        var expected = Set(schema.plain.map(\.name))
-        for layer in schema.layers {
+    func check(
+        _ layers: [Int4Layer], plain: [(name: String, shape: Shape)], statedRank: Int?
+    ) throws(CheckpointError) {
+        var expected = Set(plain.map(\.name))
+        for layer in layers {
             let keys = try check(layer, statedRank: statedRank)
             expected.formUnion(keys.map { "\(layer.name).\($0)" })
         }
-        for (name, shape) in schema.plain { try compare(try entry(name), .bfloat16, shape) }
+        for (name, shape) in plain { try compare(try entry(name), .bfloat16, shape) }
         let left = files.tensorNames.subtracting(expected).sorted()
         guard left.isEmpty else { throw .unexpectedTensors(path: files.location, names: left) }
     }
@@ -32,6 +35,10 @@ struct Int4ShapeCheck {
             try checkSizes(layer, codes, multiple: NunchakuLayout.tileRows)
             rank = try checkedRank(layer, stated: statedRank)
         case .w4a16: try checkSizes(layer, codes, multiple: ModulationLayout.groupSize)
+        // Only layers of sizes that fit are asked for.
+        case .w4a8:
+            let pair = ["lora_down", "lora_up"].map { "\(layer.name).\(form.key($0))" }
+            rank = pair.contains { files.entry($0) != nil } ? try checkedRank(layer, stated: statedRank) : 0
         }
         let tensors = layer.tensors(rank: rank, form: form).sorted { $0.key < $1.key }
         for (key, expected) in tensors {

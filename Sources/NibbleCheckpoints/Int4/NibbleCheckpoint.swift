@@ -1,6 +1,6 @@
 public import NibbleTensors
 
-/// A FLUX.1 whose 4-bit layers lie in the order that the CPU's kernels read: one safetensors file that is only mapped, so
+/// A FLUX.1's transformer or text encoder whose 4-bit layers lie in the order that the CPU's kernels read: one safetensors file that is only mapped, so
 /// that opening it reads no weights and a model larger than memory runs block by block. docs/nibble-format.md is its
 /// description.
 public struct NibbleCheckpoint: Int4Checkpoint {
@@ -8,6 +8,8 @@ public struct NibbleCheckpoint: Int4Checkpoint {
     static let version = "1"
     /// `format`.
     static let format = "nibble"
+    /// Says which of a model's folders the file stands for; a transformer has none.
+    static let componentKey = "component"
 
     /// The file.
     public let location: String
@@ -47,16 +49,48 @@ public struct NibbleCheckpoint: Int4Checkpoint {
                     expected: "\(expected); write the file again with 'nibble convert --to nibble'")
             }
         }
-        let metadata = try Int4Metadata(strings, path: path)
-        let schema = try metadata.schema(path: path)
-        try Int4ShapeCheck(files: files, form: .nibble).check(schema, statedRank: metadata.rank)
+        let contents = try Contents(strings, path: path)
+        try Int4ShapeCheck(files: files, form: .nibble).check(
+            contents.layers, plain: contents.plain, statedRank: contents.rank)
         self.files = files
         location = path
         tensorNames = files.tensorNames
         self.metadata = strings
-        structure = metadata.structure
-        layers = schema.layers
-        plainTensors = schema.plain.map(\.name)
+        structure = contents.structure
+        layers = contents.layers
+        plainTensors = contents.plain.map(\.name)
+    }
+
+    /// What the metadata ask for.
+    private struct Contents {
+        let structure: Int4Structure
+        let layers: [Int4Layer]
+        let plain: [(name: String, shape: Shape)]
+        /// Of all low-rank pairs; nil where they may differ.
+        let rank: Int?
+
+        init(_ strings: [String: String], path: String) throws(CheckpointError) {
+            switch strings[NibbleCheckpoint.componentKey] {
+            case nil:
+                let metadata = try Int4Metadata(strings, path: path)
+                let schema = try metadata.schema(path: path)
+                (structure, rank) = (metadata.structure, metadata.rank)
+                (layers, plain) = (schema.layers, schema.plain)
+            case ModelFolder.Component.textEncoder2.rawValue:
+                guard let configuration = strings["config"] else {
+                    throw .wrongConfiguration(
+                        path: path, key: "__metadata__.config", found: "missing",
+                        expected: "the configuration of a T5 encoder")
+                }
+                let schema = try Int4T5Schema(configuration: configuration, path: "\(path), config")
+                (structure, rank) = (.t5, nil)
+                (layers, plain) = (schema.layers, schema.plain)
+            case let other?:
+                throw .wrongConfiguration(
+                    path: path, key: "__metadata__.\(NibbleCheckpoint.componentKey)", found: "'\(other)'",
+                    expected: "\(ModelFolder.Component.textEncoder2.rawValue), or none: a transformer")
+            }
+        }
     }
 
     /// A tensor as stored.
@@ -74,6 +108,21 @@ public struct NibbleCheckpoint: Int4Checkpoint {
     private func part(_ key: String, of layer: Int4Layer) throws(CheckpointError) -> Tensor {
         try files.part(key, of: layer, .nibble)
     }
+
+    /// A part that a layer of the kind W4A8 may have not: zeros then.
+    private func part(
+        _ key: String, of layer: Int4Layer, orZeros shape: @autoclosure () -> Shape
+    ) throws(CheckpointError) -> Tensor {
+        guard layer.kind != .w4a8 || files.entry("\(layer.name).\(Int4Form.nibble.key(key))") != nil else {
+            return Tensor(zeros: shape(), .bfloat16)
+        }
+        return try part(key, of: layer)
+    }
+
+    /// The smoothing for the record; where there is none, that which is in use.
+    private func originalSmooth(of layer: Int4Layer) throws(CheckpointError) -> Tensor {
+        try part(layer.kind == .w4a8 ? "smooth" : "smooth_orig", of: layer)
+    }
 }
 
 // MARK: - Layers as they lie
@@ -81,11 +130,13 @@ public struct NibbleCheckpoint: Int4Checkpoint {
 extension NibbleCheckpoint {
     /// Views of the file. Its vectors, which have to be copied anyway, are looked at; all other numbers are not.
     public func packed(_ layer: Int4Layer, on pool: ThreadPool) throws(CheckpointError) -> Int4PackedWeights {
+        let tiles = KernelOrder.tiles(layer.outputs)
         let result = Int4PackedWeights(
             codes: try part("qweight", of: layer), scales: try part("wscales", of: layer),
-            down: try part("lora_down", of: layer), up: try part("lora_up", of: layer),
-            smooth: try part("smooth", of: layer), originalSmooth: try part("smooth_orig", of: layer),
-            bias: try part("bias", of: layer))
+            down: try part("lora_down", of: layer, orZeros: [layer.inputs / 2, 0, 2]),
+            up: try part("lora_up", of: layer, orZeros: [tiles, 0, KernelOrder.tileOutputs]),
+            smooth: try part("smooth", of: layer), originalSmooth: try originalSmooth(of: layer),
+            bias: try part("bias", of: layer, orZeros: [layer.outputs]))
         try files.check(
             Int4Weights.fault(smooth: result.smooth) ?? Int4Weights.fault(in: ["bias": result.bias]), layer, .nibble)
         return result
@@ -114,10 +165,13 @@ extension NibbleCheckpoint {
         let weights = Int4Weights(
             codes: KernelOrder.unpack(codes: try part("qweight", of: layer).rows(tiles), as: .int8),
             scales: KernelOrder.unpack(scales: try part("wscales", of: layer).rows(tiles)),
-            smooth: try part("smooth", of: layer), originalSmooth: try part("smooth_orig", of: layer),
-            down: KernelOrder.unpack(down: try part("lora_down", of: layer)),
-            up: KernelOrder.unpack(up: try part("lora_up", of: layer).rows(tiles)),
-            bias: try part("bias", of: layer).rows(rows))
+            smooth: try part("smooth", of: layer), originalSmooth: try originalSmooth(of: layer),
+            down: KernelOrder.unpack(down: try part("lora_down", of: layer, orZeros: [layer.inputs / 2, 0, 2])),
+            up: KernelOrder.unpack(
+                up: try part(
+                    "lora_up", of: layer, orZeros: [KernelOrder.tiles(layer.outputs), 0, KernelOrder.tileOutputs]
+                ).rows(tiles)),
+            bias: try part("bias", of: layer, orZeros: [layer.outputs]).rows(rows))
         try files.check(weights.fault(firstRow: rows.lowerBound), layer, .nibble)
         return weights
     }

@@ -38,7 +38,8 @@ public struct NunchakuCheckpoint: Int4Checkpoint {
             ? try Int4Metadata(legacyFolder: path, rank: try files.firstRank())
             : try Int4Metadata(files.metadata, path: path)
         let schema = Int4FluxSchema(metadata.sizes)
-        try Int4ShapeCheck(files: files, form: .nunchaku).check(schema, statedRank: metadata.rank)
+        try Int4ShapeCheck(files: files, form: .nunchaku).check(
+            schema.layers, plain: schema.plain, statedRank: metadata.rank)
         self.files = files
         location = path
         tensorNames = files.tensorNames
@@ -58,7 +59,7 @@ public struct NunchakuCheckpoint: Int4Checkpoint {
         case .svdQuant(.int4, _, _) where files.form == .nunchaku: return
         case .svdQuant(.nvfp4, _, _), .nunchakuLite(.nvfp4, _): throw .floatFormat(files.location)
         case .svdQuant, .nunchakuLite: throw refusal("a Nunchaku Lite model", "the form of Nunchaku's engine")
-        case .nibble: throw refusal("\(files.kind)", "the form of Nunchaku's engine")
+        case .nibble, .nibbleT5: throw refusal("\(files.kind)", "the form of Nunchaku's engine")
         case .lora: throw refusal("a LoRA, an addition to a model and not a model")
         case .unknown: throw refusal("of no known kind")
         default: throw refusal("\(files.kind)")

@@ -138,6 +138,7 @@ extension Int4Checkpoint {
     public func writeLite(
         to folder: String, on pool: ThreadPool, progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
     ) throws {
+        try refuseTextEncoder(.nunchakuLite)
         let lite = NunchakuLite(self, on: pool)
         let declarations = try lite.declarations()
         let total = declarations.reduce(0) { $0 + $1.byteCount }

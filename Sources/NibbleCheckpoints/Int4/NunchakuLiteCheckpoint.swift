@@ -36,7 +36,8 @@ public struct NunchakuLiteCheckpoint: Int4Checkpoint {
         let configPath = Self.configurationPath(beside: path)
         let metadata = try Int4Metadata(liteConfiguration: configPath, neededBy: path)
         let schema = try metadata.schema(path: configPath)
-        try Int4ShapeCheck(files: files, form: .nunchakuLite).check(schema, statedRank: metadata.rank)
+        try Int4ShapeCheck(files: files, form: .nunchakuLite).check(
+            schema.layers, plain: schema.plain, statedRank: metadata.rank)
         self.files = files
         location = path
         tensorNames = files.tensorNames

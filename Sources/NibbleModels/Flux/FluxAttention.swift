@@ -18,7 +18,7 @@ struct QKVProjection: Sendable {
     ///   - norms: those of the norms of queries and keys.
     /// - Throws: `CheckpointError`, for a tensor that is missing or of another shape.
     init(
-        _ layers: FluxLayers, _ config: FluxConfig, names: [String], or fusedName: String, norms: (String, String)
+        _ layers: CheckpointLayers, _ config: FluxConfig, names: [String], or fusedName: String, norms: (String, String)
     ) throws(CheckpointError) {
         projections = try layers.linears(names, or: fusedName, input: config.hidden, output: config.hidden)
         queryNorm = try layers.headNorm(norms.0, config.headDim)

@@ -21,7 +21,7 @@ struct FluxDoubleBlock: Sendable {
     private let config: FluxConfig
     let mapped: MappedWeights
 
-    init(_ config: FluxConfig, _ layers: FluxLayers) throws(CheckpointError) {
+    init(_ config: FluxConfig, _ layers: CheckpointLayers) throws(CheckpointError) {
         self.config = config
         let (hidden, mlp) = (config.hidden, config.mlp)
         image = Stream(
@@ -51,7 +51,7 @@ struct FluxDoubleBlock: Sendable {
 
     /// Six chunks: shift, scale, gate of attention, then of the MLP.
     private static func modulation(
-        _ layers: FluxLayers, _ name: String, _ hidden: Int
+        _ layers: CheckpointLayers, _ name: String, _ hidden: Int
     ) throws(CheckpointError) -> Modulation {
         Modulation(
             try layers.modulation(name, input: hidden, output: 6 * hidden), hidden: hidden, chunks: 6, scales: [1, 4])

@@ -11,7 +11,7 @@ struct FluxSingleBlock: Sendable {
     private let config: FluxConfig
     let mapped: MappedWeights
 
-    init(_ config: FluxConfig, _ layers: FluxLayers) throws(CheckpointError) {
+    init(_ config: FluxConfig, _ layers: CheckpointLayers) throws(CheckpointError) {
         self.config = config
         let (hidden, mlp) = (config.hidden, config.mlp)
         modulation = Modulation(

@@ -53,7 +53,7 @@ public struct FluxTransformer: Sendable {
     ///   - weights: a reader of tensors with diffusers' names.
     /// - Throws: `CheckpointError`.
     public init(_ config: FluxConfig, weights: WeightReader) throws(CheckpointError) {
-        try self.init(config, FluxLayers(weights))
+        try self.init(config, CheckpointLayers(weights))
     }
 
     /// Opens a 4-bit transformer. Where the blocks' layers do not lie in the kernels' order already, as they do in a nibble
@@ -67,10 +67,11 @@ public struct FluxTransformer: Sendable {
     public init(
         _ config: FluxConfig, quantized checkpoint: any Int4Checkpoint, on pool: ThreadPool? = nil
     ) throws(CheckpointError) {
-        try self.init(config, FluxLayers(checkpoint, on: pool ?? ThreadPool(threadCount: 1)))
+        try checkpoint.requireTransformer()
+        try self.init(config, CheckpointLayers(checkpoint, on: pool ?? ThreadPool(threadCount: 1)))
     }
 
-    private init(_ config: FluxConfig, _ layers: FluxLayers) throws(CheckpointError) {
+    private init(_ config: FluxConfig, _ layers: CheckpointLayers) throws(CheckpointError) {
         self.config = config
         weights = layers.weights
         isQuantized = layers.areQuantized

@@ -1,19 +1,36 @@
 public import NibbleTensors
 
-/// A linear layer of 4-bit weights with a low-rank branch (SVDQuant, arXiv 2411.05007, §4). Its input is quantized as it
-/// comes, to what `Compute.activationBits` says.
+/// A linear layer of 4-bit weights with or without a low-rank branch (SVDQuant, arXiv 2411.05007, §4). Its input is
+/// quantized as it comes.
 public struct QuantizedLinear: LinearLayer {
     /// In the kernels' order.
     public let weights: QuantizedWeights
+    /// What its input is quantized to; nil: what `Compute.activationBits` says.
+    public let bits: ActivationBits?
 
     /// A layer of these weights.
-    public init(_ weights: QuantizedWeights) {
+    public init(_ weights: QuantizedWeights, bits: ActivationBits? = nil) {
         self.weights = weights
+        self.bits = bits
     }
 
     /// Applies the layer; see `LinearLayer`.
     public func callAsFunction(_ x: Tensor, into y: Tensor, activation: Activation, on compute: Compute) {
-        compute.quantizedProduct(x, weights, into: y, bits: compute.activationBits, activation: activation)
+        compute.quantizedProduct(
+            x, weights, into: y, bits: bits ?? compute.activationBits, activation: activation)
+    }
+
+    /// Applies the layer, with the activation on its first outputs only; the input is quantized once.
+    ///
+    /// - Parameters:
+    ///   - x: `[rows, in]`, f32 or bf16.
+    ///   - y: `[rows, out]`, f32 or bf16.
+    ///   - activation: identity, or GELU with tanh.
+    ///   - activated: how many outputs it is for, a multiple of 16.
+    ///   - compute: what to compute with.
+    func callAsFunction(_ x: Tensor, into y: Tensor, activation: Activation, of activated: Int, on compute: Compute) {
+        compute.quantizedProduct(
+            x, weights, into: y, bits: bits ?? compute.activationBits, activation: activation, of: activated)
     }
 }
 

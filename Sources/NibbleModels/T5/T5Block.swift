@@ -5,74 +5,78 @@ internal import NibbleTensors
 /// residual stream. No layer has a bias, and attention's scores are not scaled.
 struct T5Block: Sendable {
     private let attentionNorm, feedForwardNorm: RMSNorm
-    private let query, key, value, attentionOutput: Linear
-    private let gate, up, down: Linear
+    /// Of queries, keys and values: one layer each, or one for all.
+    private let projections: [any LinearLayer]
+    private let attentionOutput: any LinearLayer
+    private let gated: GatedProjection
+    private let down: any LinearLayer
     private let config: T5Config
     let mapped: MappedWeights
 
-    init(_ config: T5Config, _ weights: WeightReader) throws(CheckpointError) {
+    init(_ config: T5Config, _ layers: CheckpointLayers) throws(CheckpointError) {
         self.config = config
-        let hidden = config.hidden
-        func linear(_ weights: WeightReader, _ input: Int, _ output: Int) throws(CheckpointError) -> Linear {
-            try Linear(weights, input: input, output: output, bias: false)
+        let (hidden, width) = (config.hidden, config.attentionWidth)
+        func norm(_ layer: CheckpointLayers) throws(CheckpointError) -> RMSNorm {
+            try RMSNorm(layer.weights["layer_norm"], width: hidden, epsilon: config.epsilon)
         }
-        let attention = weights["layer", 0]["SelfAttention"]
-        attentionNorm = try RMSNorm(weights["layer", 0]["layer_norm"], width: hidden, epsilon: config.epsilon)
-        query = try linear(attention["q"], hidden, config.attentionWidth)
-        key = try linear(attention["k"], hidden, config.attentionWidth)
-        value = try linear(attention["v"], hidden, config.attentionWidth)
-        attentionOutput = try linear(attention["o"], config.attentionWidth, hidden)
-        let feedForward = weights["layer", 1]["DenseReluDense"]
-        feedForwardNorm = try RMSNorm(weights["layer", 1]["layer_norm"], width: hidden, epsilon: config.epsilon)
-        gate = try linear(feedForward["wi_0"], hidden, config.feedForward)
-        up = try linear(feedForward["wi_1"], hidden, config.feedForward)
-        down = try linear(feedForward["wo"], config.feedForward, hidden)
-        mapped = weights.mappedWeights
+        let attention = layers["layer", 0]["SelfAttention"]
+        attentionNorm = try norm(layers["layer", 0])
+        projections = try attention.linears(["q", "k", "v"], or: "qkv", input: hidden, output: width, bias: false)
+        attentionOutput = try attention.linear("o", input: width, output: hidden, bias: false)
+        let feedForward = layers["layer", 1]["DenseReluDense"]
+        feedForwardNorm = try norm(layers["layer", 1])
+        gated = try feedForward.gated(
+            gate: "wi_0", up: "wi_1", or: "wi", input: hidden, output: config.feedForward,
+            activation: config.activation)
+        down = try feedForward.linear("wo", input: config.feedForward, output: hidden, bias: false)
+        mapped = layers.weights.mappedWeights
     }
 
-    /// Updates the residual stream `[tokens, hidden]` f32.
-    func callAsFunction(_ stream: Tensor, bias: RelativeBias, on compute: Compute) {
-        attend(stream, bias: bias, on: compute)
-        feedForward(stream, on: compute)
+    /// Updates the residual stream `[tokens, hidden]` f32; the observer sees the layers' inputs below `name`.
+    func callAsFunction(_ stream: Tensor, bias: RelativeBias, name: String, on compute: Compute) {
+        attend(stream, bias: bias, name: name, on: compute)
+        feedForward(stream, name: name, on: compute)
     }
 
-    private func attend(_ stream: Tensor, bias: RelativeBias, on compute: Compute) {
+    private func attend(_ stream: Tensor, bias: RelativeBias, name: String, on compute: Compute) {
         let workspace = compute.workspace
         let operand = compute.precision.activation
-        let heads: Shape = [stream.rows, config.attentionWidth]
+        let width = config.attentionWidth
         workspace.scope {
             let x = workspace.tensor(stream.shape, operand)
             attentionNorm(stream, into: x, on: compute)
-            let q = workspace.tensor(heads, operand)
-            let k = workspace.tensor(heads, operand)
-            let v = workspace.tensor(heads, operand)
-            query(x, into: q, on: compute)
-            key(x, into: k, on: compute)
-            value(x, into: v, on: compute)
-            let attended = workspace.tensor(heads, operand)
-            compute.attention(q, k, v, heads: config.heads, scale: 1, bias: bias, into: attended)
+            compute.observe("\(name).qkv.x", x)
+            let qkv = workspace.tensor([stream.rows, 3 * width], operand)
+            let share = qkv.width / projections.count
+            for (index, project) in projections.enumerated() {
+                project(x, into: qkv.columns(index * share..<(index + 1) * share), on: compute)
+            }
+            let parts = (0..<3).map { qkv.columns($0 * width..<($0 + 1) * width) }
+            let attended = workspace.tensor([stream.rows, width], operand)
+            compute.attention(
+                parts[0], parts[1], parts[2], heads: config.heads, scale: 1, bias: bias, into: attended)
+            compute.observe("\(name).o.x", attended)
             add(attentionOutput, attended, to: stream, on: compute)
         }
     }
 
-    private func feedForward(_ stream: Tensor, on compute: Compute) {
+    private func feedForward(_ stream: Tensor, name: String, on compute: Compute) {
         let workspace = compute.workspace
         let operand = compute.precision.activation
         workspace.scope {
             let x = workspace.tensor(stream.shape, operand)
             feedForwardNorm(stream, into: x, on: compute)
-            let inner = workspace.tensor([stream.rows, config.feedForward], operand)
-            let linear = workspace.tensor(inner.shape, operand)
-            gate(x, into: inner, activation: config.activation, on: compute)
-            up(x, into: linear, on: compute)
-            compute.multiply(inner, by: linear)
+            compute.observe("\(name).wi.x", x)
+            let both = workspace.tensor([stream.rows, 2 * config.feedForward], operand)
+            let inner = gated(x, into: both, activation: config.activation, on: compute)
+            compute.observe("\(name).wo.x", inner)
             add(down, inner, to: stream, on: compute)
         }
     }
 
     /// stream += layer(x). The sum stays in 32 bits: T5's stream grows to thousands, where bfloat16 has steps of 8
     /// and more.
-    private func add(_ layer: Linear, _ x: Tensor, to stream: Tensor, on compute: Compute) {
+    private func add(_ layer: any LinearLayer, _ x: Tensor, to stream: Tensor, on compute: Compute) {
         let branch = compute.workspace.tensor(stream.shape, .float32)
         layer(x, into: branch, on: compute)
         compute.add(branch, to: stream)

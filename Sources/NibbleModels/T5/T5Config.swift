@@ -1,3 +1,5 @@
+internal import Foundation
+public import NibbleCheckpoints
 public import NibbleTensors
 
 /// The configuration of transformers' `T5EncoderModel`, from `text_encoder_2/config.json`: T5 1.1, with a gated
@@ -80,5 +82,17 @@ extension T5Config: Decodable {
         // Here "gelu" means the tanh formula, for T5 1.1 was trained with it.
         if projection == "gated-gelu" { return .geluTanh }
         return try values.activation(named: String(projection.dropFirst("gated-".count)), from: .feedForwardProjection)
+    }
+}
+
+extension T5Config {
+    /// Reads the text of a `config.json`.
+    ///
+    /// - Parameters:
+    ///   - json: the text.
+    ///   - path: where it comes from, for errors.
+    /// - Throws: `CheckpointError.wrongConfiguration` or `.malformed`.
+    public init(json: String, path: String) throws(CheckpointError) {
+        self = try decodeConfiguration(Data(json.utf8), path: path, as: T5Config.self)
     }
 }

@@ -15,11 +15,11 @@ struct T5RelativePositionBias: Sendable {
         maximumDistance = config.maximumDistance
     }
 
-    /// The bias between `tokens` queries and as many keys, in the workspace's current scope.
-    func callAsFunction(tokens: Int, on compute: Compute) -> RelativeBias {
+    /// The bias between `tokens` queries and as many keys, in memory that is asked for.
+    func callAsFunction(tokens: Int, memory: (Shape) -> Tensor) -> RelativeBias {
         let heads = weight.width
         let values = weight.floats()
-        let table = compute.workspace.tensor([heads, 2 * tokens - 1], .float32)
+        let table = memory([heads, 2 * tokens - 1])
         let target = table.mutableAddress.assumingMemoryBound(to: Float.self)
         for place in 0..<2 * tokens - 1 {
             let bucket = Self.bucket(

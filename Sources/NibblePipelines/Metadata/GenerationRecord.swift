@@ -32,6 +32,8 @@ public struct GenerationRecord: Sendable, Equatable {
     public var model: String
     /// The transformer that took the place of the model's; nil: the model's own.
     public var transformer: String?
+    /// The T5 that took the place of the model's; nil: the model's own.
+    public var textEncoder2: String?
     /// What the inputs of 4-bit layers were quantized to; nil where there are none.
     public var activations: ActivationBits?
     /// What the products of 4-bit layers were summed in. In JSON only where it is not f32.
@@ -49,7 +51,8 @@ public struct GenerationRecord: Sendable, Equatable {
     public init(
         prompt: String, prompt2: String? = nil, seed: UInt64, steps: Int, guidance: Float?, width: Int, height: Int,
         maxSequenceLength: Int, precision: Precision, model: String, transformer: String? = nil,
-        activations: ActivationBits? = nil, accumulation: Accumulation = .f32, modelFingerprint: String? = nil,
+        textEncoder2: String? = nil, activations: ActivationBits? = nil, accumulation: Accumulation = .f32,
+        modelFingerprint: String? = nil,
         nibbleVersion: String, instructionSet: String, roundsConditioning: Bool
     ) {
         self.prompt = prompt
@@ -63,6 +66,7 @@ public struct GenerationRecord: Sendable, Equatable {
         self.precision = precision
         self.model = model
         self.transformer = transformer
+        self.textEncoder2 = textEncoder2
         self.activations = activations
         self.accumulation = accumulation
         self.modelFingerprint = modelFingerprint
@@ -117,6 +121,7 @@ extension GenerationRecord: Codable {
         case format, prompt, seed, steps, guidance, width, height, precision, model, transformer, activations
         case accumulation
         case prompt2 = "prompt_2"
+        case textEncoder2 = "text_encoder_2"
         case maxSequenceLength = "max_sequence_length"
         case modelFingerprint = "model_fingerprint"
         case nibbleVersion = "nibble_version"
@@ -145,6 +150,7 @@ extension GenerationRecord: Codable {
             precision: try Self.known("precision", container.decode(String.self, forKey: .precision)),
             model: try container.decode(String.self, forKey: .model),
             transformer: try container.decodeIfPresent(String.self, forKey: .transformer),
+            textEncoder2: try container.decodeIfPresent(String.self, forKey: .textEncoder2),
             activations: try container.decodeIfPresent(String.self, forKey: .activations).map { text in
                 try Self.known("activations", text)
             },
@@ -183,6 +189,7 @@ extension GenerationRecord: Codable {
         try container.encode(precision.rawValue, forKey: .precision)
         try container.encode(model, forKey: .model)
         try container.encodeIfPresent(transformer, forKey: .transformer)
+        try container.encodeIfPresent(textEncoder2, forKey: .textEncoder2)
         try container.encodeIfPresent(activations?.rawValue, forKey: .activations)
         if accumulation != .f32 { try container.encode(accumulation.rawValue, forKey: .accumulation) }
         try container.encodeIfPresent(modelFingerprint, forKey: .modelFingerprint)

@@ -146,7 +146,9 @@ extension BlockQuantizer {
         func keep(_ name: String, _ packed: [String: Tensor]) {
             for (key, tensor) in packed { tensors["\(name).\(key)"] = tensor }
         }
-        var quantize = LayerQuantizer(recipe.layer, seed: recipe.seed, on: solving)
+        var layerRecipe = recipe.layer
+        if recipe.branch == .none, !network.hasBranches { layerRecipe.rank = 0 }
+        var quantize = LayerQuantizer(layerRecipe, seed: recipe.seed, on: solving)
         for (group, statistics) in zip(layers.groups, statistics) {
             quantize.onStep = { _ in try account.show(group.layers[0].name) }
             try account.show(group.layers[0].name)
@@ -156,7 +158,7 @@ extension BlockQuantizer {
                 LayerGroup(members: members, isUnsigned: group.layers[0].shift != 0), statistics)
             let seconds = (ContinuousClock.now - started) / .seconds(1)
             for member in result.members {
-                keep(member.name, member.weights.packed())
+                keep(member.name, network.stored(member.weights))
                 account.error = member.error
             }
             report.layers += result.members.map { member in

@@ -62,6 +62,12 @@ public final class FluxNetwork: QuantizableNetwork {
         model.apply(block, to: passages[passage], on: compute)
     }
 
+    /// See `QuantizableNetwork`: Nunchaku's layers do.
+    public var hasBranches: Bool { true }
+
+    /// See `QuantizableNetwork`: as Nunchaku's file has them.
+    public func stored(_ weights: Int4Weights) -> [String: Tensor] { weights.packed() }
+
     /// See `QuantizableNetwork`: a layer of a double block sees one of the two streams.
     public func tokens(of layer: Int4Layer) -> Int {
         guard let passage = passages.first else { return 0 }
@@ -134,7 +140,7 @@ extension FluxNetwork {
 
 extension Tensor {
     /// A copy in bfloat16; the tensor itself where it is of that type.
-    fileprivate var inBFloat16: Tensor {
+    var inBFloat16: Tensor {
         if dtype == .bfloat16 { return self }
         let rounded = Tensor(zeros: shape, .bfloat16)
         let elements = rounded.mutableAddress.assumingMemoryBound(to: BFloat16.self)

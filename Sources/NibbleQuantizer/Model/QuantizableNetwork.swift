@@ -33,6 +33,12 @@ public protocol QuantizableNetwork: AnyObject {
 
     /// Tokens of a passage that a layer sees.
     func tokens(of layer: Int4Layer) -> Int
+
+    /// Whether every layer has a low-rank branch in the file, be it of zeros.
+    var hasBranches: Bool { get }
+
+    /// A layer's tensors as the journal keeps them and the file has them, by their keys.
+    func stored(_ weights: Int4Weights) -> [String: Tensor]
 }
 
 /// The layers of one block that are quantized.

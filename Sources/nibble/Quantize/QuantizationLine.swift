@@ -40,7 +40,9 @@ final class QuantizationLine: Sendable {
     func show(_ progress: BlockQuantizer.Progress) {
         let fraction = Double(progress.done) / Double(max(progress.total, 1))
         // Without the block's name, which stands before it.
-        let layer = progress.layer.map { $0.split(separator: ".").dropFirst(2).joined(separator: ".") }
+        let layer = progress.layer.map { name in
+            name.split(separator: ".").drop { Int($0) == nil }.dropFirst().joined(separator: ".")
+        }
         var text = "\(progress.block) \(layer ?? "is observed")"
         if let error = progress.error { text += String(format: ", last error %.2f %%", 100 * error) }
         state.withLock { $0.show("blocks", fraction, text) }

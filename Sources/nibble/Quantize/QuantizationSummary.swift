@@ -28,7 +28,8 @@ struct QuantizationSummary: Encodable {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
         encoder.keyEncodingStrategy = .convertToSnakeCase
-        let path = output.dropLast(".safetensors".count) + ".report.json"
+        let ending = ".safetensors"
+        let path = (output.hasSuffix(ending) ? output.dropLast(ending.count) : output[...]) + ".report.json"
         do {
             try encoder.encode(self).write(to: URL(filePath: String(path)), options: .atomic)
         } catch {

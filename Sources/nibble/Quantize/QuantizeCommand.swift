@@ -5,15 +5,16 @@ internal import NibblePipelines
 internal import NibbleQuantizer
 internal import NibbleTensors
 
-/// `nibble quantize`: a 16-bit model in, a 4-bit transformer out.
+/// `nibble quantize`: a 16-bit model in, a 4-bit transformer or text encoder out.
 struct QuantizeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "quantize",
-        abstract: "Make a 4-bit transformer of a FLUX.1 model.",
+        abstract: "Make a 4-bit transformer or T5 encoder of a FLUX.1 model.",
         usage: "nibble quantize [<model>] --output <path> [options]",
         discussion: """
             SVDQuant: outliers go from activations into weights, the hard part of the weights into a low-rank branch, the \
-            rest becomes 4 bits. The result is a file that Nunchaku reads, and 'nibble generate --transformer'.
+            rest becomes 4 bits. The result is a file that Nunchaku reads, and 'nibble generate --transformer'. Of T5, which \
+            in 16 bits is larger than a whole 4-bit transformer, it is a file for 'nibble generate --text-encoder-2'.
 
             What is done stays in OUTPUT.journal until the file is whole: after a Ctrl-C or a power cut the same command \
             goes on where it was, to the same bytes. Several processes may share the work ('--worker 1/2' and \
@@ -28,9 +29,12 @@ struct QuantizeCommand: AsyncParsableCommand {
 
     @Option(
         name: .shortAndLong,
-        help: ArgumentHelp("Where the 4-bit transformer goes: a .safetensors file.", valueName: "path"),
+        help: ArgumentHelp("Where the 4-bit weights go: a .safetensors file.", valueName: "path"),
         completion: .file(extensions: ["safetensors"]))
     var output: String?
+
+    @Option(help: "What becomes 4 bits: transformer, or text_encoder_2 (T5). Default: transformer.")
+    var component: QuantizationRecipe.Component?
 
     @Option(
         help: ArgumentHelp(
@@ -42,7 +46,7 @@ struct QuantizeCommand: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "What the model draws while it is observed: a text file with a prompt on each line. Default: the model's own "
+            "What the model draws, or T5 reads, while it is observed: a text file with a prompt on each line. Default: the model's own "
                 + "prompts.txt, or a list that comes with Nibble.", valueName: "file"), completion: .file())
     var prompts: String?
 
@@ -54,11 +58,25 @@ struct QuantizeCommand: AsyncParsableCommand {
     @OptionGroup(title: "Machine") var machine: MachineOptions
     @OptionGroup(title: "Output") var report: ReportOptions
 
+    @Option(
+        help: ArgumentHelp(
+            "The file's form. nunchaku: what Nunchaku reads. nibble: the order of our kernels, only mapped. nunchaku-lite: a "
+                + "folder for diffusers. Default: nunchaku; of T5 always nibble.", valueName: "form"))
+    var format: Int4Form?
+
     func validate() throws {
         if recipe.printRecipe { return }
-        guard let output else { throw ValidationError("Say where the 4-bit transformer goes, with --output") }
-        guard output.hasSuffix(".safetensors") else {
-            throw ValidationError("--output: found '\(output)'; expected a name that ends in .safetensors")
+        if component == .textEncoder2, let format, format != .nibble {
+            throw ValidationError(
+                "--format: found \(format.rawValue); expected nibble: no other form holds T5's layers")
+        }
+        if component == .textEncoder2, transformer != nil {
+            throw ValidationError("--transformer and --component text_encoder_2 name two things; give one of them")
+        }
+        guard let output else { throw ValidationError("Say where the 4-bit weights go, with --output") }
+        guard output.hasSuffix(".safetensors") != (format == .nunchakuLite) else {
+            let expected = format == .nunchakuLite ? "a folder" : "a name that ends in .safetensors"
+            throw ValidationError("--output: found '\(output)'; expected \(expected)")
         }
     }
 
@@ -66,26 +84,33 @@ struct QuantizeCommand: AsyncParsableCommand {
     private static let standardMemory = 8 << 30
 
     func run() async throws {
-        let recipe = try recipe.resolved()
+        let recipe = try recipe.resolved(for: component ?? .transformer)
         guard !self.recipe.printRecipe, let output else {
             print(try RecipeOptions.yaml(recipe), terminator: "")
             return
         }
         let folder = try await modelFolder(for: recipe)
         let replacement = try await replacement()
-        let work = try QuantizationWork(
-            output: output, folder: folder, transformer: replacement, recipe: recipe,
-            prompts: recipe.isCalibrated ? try chosenPrompts(recipe, folder) : [],
-            machine: QuantizationWork.Machine(
-                precision: precision ?? .bf16, threads: machine.threads,
-                memoryLimit: try machine.memoryLimit() ?? Self.standardMemory))
+        let order = QuantizationOrder(
+            folder: folder, recipe: recipe, prompts: recipe.isCalibrated ? try chosenPrompts(recipe, folder) : [],
+            form: format ?? (component == .textEncoder2 ? .nibble : .nunchaku), precision: precision ?? .bf16,
+            threads: machine.threads,
+            memoryLimit: try machine.memoryLimit() ?? Self.standardMemory)
+        let subject: any QuantizationSubject =
+            switch component ?? .transformer {
+            case .transformer: try TransformerSubject(order, replacement: replacement)
+            case .textEncoder2: try TextEncoderSubject(order)
+            }
+        let work = try QuantizationWork(output: output, order, subject)
         try await work.run(share: share, report: report)
     }
 
     private func modelFolder(for recipe: QuantizationRecipe) async throws -> String {
-        // Weights that --transformer replaces are not fetched.
-        try await ModelFetcher(isQuiet: report.quiet).modelFolder(
-            model, withoutWeightsOf: transformer == nil ? [] : ["transformer"])
+        // Weights that nothing reads, or that --transformer replaces, are not fetched.
+        let skipped: Set<String> =
+            component == .textEncoder2
+            ? ["transformer", "text_encoder", "vae"] : transformer == nil ? [] : ["transformer"]
+        return try await ModelFetcher(isQuiet: report.quiet).modelFolder(model, withoutWeightsOf: skipped)
     }
 
     private func replacement() async throws -> String? {

@@ -4,6 +4,7 @@ public import NibbleQuantizer
 internal import NibbleTensors
 internal import Yams
 
+extension QuantizationRecipe.Component: ExpressibleByArgument {}
 extension QuantizationRecipe.Preset: ExpressibleByArgument {}
 extension QuantizationRecipe.Smoothing: ExpressibleByArgument {}
 extension QuantizationRecipe.Branch: ExpressibleByArgument {}
@@ -73,12 +74,12 @@ struct RecipeOptions: ParsableArguments {
     var seed: UInt64?
 
     /// The recipe that all of these make, checked.
-    func resolved() throws -> QuantizationRecipe {
+    func resolved(for component: QuantizationRecipe.Component) throws -> QuantizationRecipe {
         if preset != nil, recipe != nil {
             throw ValidationError(
                 "--preset and --recipe are both recipes; name one, and change a part with other options")
         }
-        var resolved = try recipe.map(read) ?? QuantizationRecipe(preset ?? .fast)
+        var resolved = try recipe.map(read) ?? QuantizationRecipe(preset ?? .fast, for: component)
         func set<Value>(_ key: WritableKeyPath<QuantizationRecipe, Value>, _ value: Value?) {
             if let value { resolved[keyPath: key] = value }
         }
@@ -94,7 +95,7 @@ struct RecipeOptions: ParsableArguments {
         if let size { resolved.size = size }
         set(\.tokens, tokens)
         set(\.seed, seed)
-        try resolved.check()
+        try resolved.check(for: component)
         return resolved
     }
 

@@ -1,5 +1,6 @@
 public import ArgumentParser
 internal import Foundation
+public import NibbleCheckpoints
 internal import NibbleHub
 internal import NibblePipelines
 public import NibbleTensors
@@ -7,6 +8,7 @@ public import NibbleTensors
 extension Precision: ExpressibleByArgument {}
 extension ActivationBits: ExpressibleByArgument {}
 extension Accumulation: ExpressibleByArgument {}
+extension Int4Form: ExpressibleByArgument {}
 
 /// Which model runs, and how.
 struct ModelOptions: ParsableArguments {
@@ -23,6 +25,14 @@ struct ModelOptions: ParsableArguments {
                 + "(Nunchaku's svdq-int4…, Nunchaku Lite, nibble), or a name of the Hub (OWNER/NAME[/FILE][@REVISION]).",
             valueName: "path or name"), completion: .file())
     var transformer: String?
+
+    @Option(
+        name: .customLong("text-encoder-2"),
+        help: ArgumentHelp(
+            "Another T5 for that model: one in 4 bits ('nibble quantize --component text_encoder_2'), a folder or "
+                + "safetensors file with transformers' names, or a name of the Hub.", valueName: "path or name"),
+        completion: .file())
+    var textEncoder2: String?
 
     @Option(help: "Numbers to compute in: bf16 is faster, f32 is the reference. Default: bf16.")
     var precision: Precision?
@@ -48,8 +58,11 @@ struct ModelOptions: ParsableArguments {
         completed.precision = precision ?? record.precision
         if model == nil {
             completed.model = try Self.located(record.model)
-            // A transformer belongs to its model: with another one it says nothing.
-            completed.transformer = try transformer ?? record.transformer.map(Self.existing)
+            // A transformer or a text encoder belongs to its model: with another one it says nothing.
+            completed.transformer =
+                try transformer ?? record.transformer.map { try Self.existing($0, option: "transformer") }
+            completed.textEncoder2 =
+                try textEncoder2 ?? record.textEncoder2.map { try Self.existing($0, option: "text-encoder-2") }
             completed.activations = activations ?? record.activations
             completed.accumulation = accumulation ?? record.accumulation
         }
@@ -65,11 +78,12 @@ struct ModelOptions: ParsableArguments {
         throw InputError(recorded, "the picture was made with this model, which is not there; name it with --model")
     }
 
-    /// A recorded transformer: a path and never a name, so that nothing is fetched because a picture says so.
-    private static func existing(_ recorded: String) throws -> String {
+    /// A recorded part: a path and never a name, so that nothing is fetched because a picture says so.
+    private static func existing(_ recorded: String, option: String) throws -> String {
         guard FileManager.default.fileExists(atPath: recorded) else {
+            let part = option == "transformer" ? option : "text encoder"
             throw InputError(
-                recorded, "the picture was made with this transformer, which is not there; name it with --transformer")
+                recorded, "the picture was made with this \(part), which is not there; name it with --\(option)")
         }
         return recorded
     }
@@ -88,8 +102,12 @@ struct ModelOptions: ParsableArguments {
         options.accumulation = accumulation ?? .f32
         let fetcher = ModelFetcher(isQuiet: isQuiet)
         if let transformer { options.transformer = try await fetcher.transformer(transformer) }
-        // The weights that --transformer replaces are not fetched.
-        let folder = try await fetcher.modelFolder(model, withoutWeightsOf: transformer == nil ? [] : ["transformer"])
+        if let textEncoder2 {
+            options.textEncoder2 = try await fetcher.path(of: textEncoder2) { NeededFiles.toRun($0) }
+        }
+        // The weights that others replace are not fetched.
+        let skipped = [(transformer, "transformer"), (textEncoder2, "text_encoder_2")].filter { $0.0 != nil }
+        let folder = try await fetcher.modelFolder(model, withoutWeightsOf: Set(skipped.map(\.1)))
         return try FluxPipeline(model: folder, options: options)
     }
 }

@@ -1,9 +1,9 @@
 internal import NibbleCheckpoints
 internal import NibbleTensors
 
-/// Where the layers of a FLUX.1 come from: tensors with diffusers' names, or a 4-bit checkpoint, cut as Nunchaku cuts a
-/// block or as diffusers does. Each layer of a block is asked for under both names.
-struct FluxLayers: Sendable {
+/// Where the layers of a transformer or of T5 come from: tensors with diffusers' or transformers' names, or a 4-bit
+/// checkpoint, which may have joined some of them. Each layer of a block is asked for under both names.
+struct CheckpointLayers: Sendable {
     /// The tensors that are not quantized; those outside of the blocks have the same names in all.
     let weights: WeightReader
     private let quantized: Quantized?
@@ -40,36 +40,67 @@ struct FluxLayers: Sendable {
         self.prefix = prefix
     }
 
-    /// The layers of a block.
-    subscript(name: String, index: Int) -> FluxLayers {
-        FluxLayers(weights[name, index], quantized, prefix: "\(prefix)\(name).\(index).")
+    /// The layers below a name, as those of a block.
+    subscript(name: String, index: Int? = nil) -> CheckpointLayers {
+        CheckpointLayers(
+            weights[name, index], quantized, prefix: "\(prefix)\(name)." + (index.map { "\($0)." } ?? ""))
     }
 
     /// A layer.
     ///
     /// - Parameters:
-    ///   - name: diffusers'.
-    ///   - quantizedName: Nunchaku's.
+    ///   - name: that of 16-bit weights.
+    ///   - quantizedName: that of a 4-bit checkpoint; nil: the same.
     ///   - input: channels.
     ///   - output: channels.
+    ///   - bias: whether it has one.
     /// - Returns: the kind that the checkpoint holds.
     /// - Throws: `CheckpointError`.
     func linear(
-        _ name: String, or quantizedName: String, input: Int, output: Int
+        _ name: String, or quantizedName: String? = nil, input: Int, output: Int, bias: Bool = true
     ) throws(CheckpointError) -> any LinearLayer {
-        if let layer = try quantizedLinear(quantizedName, input: input, output: output) { return layer }
-        return try linear(name, input: input, output: output)
+        for known in [quantizedName, name].compactMap({ $0 }) {
+            if let layer = try quantizedLinear(known, input: input, output: output) { return layer }
+        }
+        return try Linear(weights[name], input: input, output: output, bias: bias)
     }
 
-    /// Layers of one input whose outputs lie side by side; one in Nunchaku's cut. Parameters as in `linear`, with the
-    /// outputs of each of diffusers' layers.
+    /// Layers of one input whose outputs lie side by side; one where the checkpoint has joined them. Parameters as in `linear`, with the
+    /// outputs of each of the separate layers.
     func linears(
-        _ names: [String], or quantizedName: String, input: Int, output: Int
+        _ names: [String], or quantizedName: String, input: Int, output: Int, bias: Bool = true
     ) throws(CheckpointError) -> [any LinearLayer] {
         if let fused = try quantizedLinear(quantizedName, input: input, output: names.count * output) { return [fused] }
         var layers: [any LinearLayer] = []
-        for name in names { layers.append(try linear(name, input: input, output: output)) }
+        for name in names { layers.append(try linear(name, input: input, output: output, bias: bias)) }
         return layers
+    }
+
+    /// The two layers of a gated feed-forward that read its input, without biases.
+    ///
+    /// - Parameters:
+    ///   - gate: the name of that which the activation is for.
+    ///   - up: the name of the other.
+    ///   - quantizedName: of the one that both are in a 4-bit checkpoint.
+    ///   - input: channels.
+    ///   - output: channels of each.
+    ///   - activation: the gate's.
+    /// - Returns: what the checkpoint holds.
+    /// - Throws: `CheckpointError`; `.wrongConfiguration` for an activation that 4-bit layers do not know.
+    func gated(
+        gate: String, up: String, or quantizedName: String, input: Int, output: Int, activation: Activation
+    ) throws(CheckpointError) -> GatedProjection {
+        guard let joined = try quantizedLinear(quantizedName, input: input, output: 2 * output) else {
+            return .separate(
+                gate: try linear(gate, input: input, output: output, bias: false),
+                up: try linear(up, input: input, output: output, bias: false))
+        }
+        guard activation == .geluTanh else {
+            throw .wrongConfiguration(
+                path: weights.location, key: "dense_act_fn", found: "\(activation)",
+                expected: "gelu_new: 4-bit layers know no other")
+        }
+        return .joined(joined)
     }
 
     /// A layer whose inputs lie side by side; two in Nunchaku's cut, whose outputs are added.
@@ -113,14 +144,8 @@ struct FluxLayers: Sendable {
     }
 
     /// Throws when the checkpoint holds tensors that no network asked for. A 4-bit one was compared when it was opened.
-    func checkNothingIsLeftOver() throws(CheckpointError) {
-        if quantized == nil { try weights.checkNothingIsLeftOver() }
-    }
-
-    /// One of diffusers' layers, quantized or not.
-    private func linear(_ name: String, input: Int, output: Int) throws(CheckpointError) -> any LinearLayer {
-        if let layer = try quantizedLinear(name, input: input, output: output) { return layer }
-        return try Linear(weights[name], input: input, output: output)
+    func checkNothingIsLeftOver(ignoring: (String) -> Bool = { _ in false }) throws(CheckpointError) {
+        if quantized == nil { try weights.checkNothingIsLeftOver(ignoring: ignoring) }
     }
 
     private func quantizedLinear(
@@ -130,7 +155,8 @@ struct FluxLayers: Sendable {
         let packed = try quantized.checkpoint.packed(layer, on: quantized.pool)
         try quantized.checkpoint.release(layer)
         weights.remember(packed.large, of: name)
-        return QuantizedLinear(packed.quantizedWeights(isShifted: layer.shift != 0))
+        return QuantizedLinear(
+            packed.quantizedWeights(isShifted: layer.shift != 0), bits: layer.kind == .w4a8 ? .int8 : nil)
     }
 
     /// A quantized layer of this block; nil if there is none of that name.
