@@ -13,7 +13,11 @@ import Testing
 
     @Test func `a missing key has the default, and an unknown one is refused`() throws {
         let recipe = try JSONDecoder().decode(QuantizationRecipe.self, from: Data(#"{"rank": 64}"#.utf8))
-        #expect(recipe.rank == 64 && recipe.grid == QuantizationRecipe().grid)
+        #expect(recipe.rank == 64 && recipe.grid == QuantizationRecipe(.fast).grid)
+        let full = try JSONDecoder().decode(
+            QuantizationRecipe.self,
+            from: Data(#"{"preset": "full", "seed": 3, "prompts": "p.txt", "blocks": "0-3"}"#.utf8))
+        #expect(full.gptq && full.seed == 3 && full.prompts == "p.txt" && full.blocks == "0-3")
         let error = #expect(throws: DecodingError.self) {
             try JSONDecoder().decode(QuantizationRecipe.self, from: Data(#"{"rnak": 64}"#.utf8))
         }
@@ -28,7 +32,7 @@ import Testing
         ("rank", { $0.rank = 0 }), ("rank", { $0.rank = 24 }), ("rank", { $0.rank = 2000 }), ("grid", { $0.grid = 1 }),
         ("iterations", { $0.iterations = 0 }), ("samples", { $0.samples = -1 }), ("steps", { $0.steps = 0 }),
         ("tokens", { $0.tokens = 1 }), ("smoothing", { $0.samples = 0 }),
-        ("rounding", { ($0.samples, $0.smoothing, $0.branch, $0.rounding) = (0, .weights, .none, .gptq) }),
+        ("gptq", { ($0.samples, $0.smoothing, $0.branch, $0.gptq) = (0, .weights, .none, true) }),
         ("iterations", { ($0.samples, $0.smoothing, $0.branch) = (0, .none, .weights) }),
         ("branch", { ($0.samples, $0.smoothing) = (0, .none) }),
     ]

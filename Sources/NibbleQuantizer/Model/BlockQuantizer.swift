@@ -118,7 +118,7 @@ extension BlockQuantizer {
         let collectors = layers.groups.map { group in
             InputCollector(
                 width: group.layers[0].inputs, tokens: network.tokens(of: group.layers[0]) * passages,
-                kept: recipe.tokens, shift: group.layers[0].shift, wantsMoment: recipe.rounding != .nearest,
+                kept: recipe.tokens, shift: group.layers[0].shift, wantsMoment: recipe.gptq,
                 seed: recipe.seed)
         }
         let byName = Dictionary(

@@ -18,7 +18,7 @@ extension QuantizationRecipe {
         steps = 1
         guard isCalibrated else { return }
         // Inputs of 8 bits have little noise to round for, and the weights' error is all that is left: docs/quality.md.
-        rounding = .gptq
+        gptq = true
         // T5's layers are four times as large as a transformer's: half the tokens keep the search as short.
         if preset == .fast { tokens = 512 }
     }

@@ -25,14 +25,6 @@ public struct QuantizationRecipe: Codable, Sendable, Equatable {
         case error
     }
 
-    /// How the residual is rounded; see `LayerRecipe.Rounding`.
-    public enum Rounding: String, Codable, Sendable, CaseIterable {
-        /// To the nearest code.
-        case nearest
-        /// With GPTQ.
-        case gptq
-    }
-
     /// The low-rank branch's rank, a multiple of 16.
     public var rank = 32
     /// Where smoothing factors come from.
@@ -43,8 +35,8 @@ public struct QuantizationRecipe: Codable, Sendable, Equatable {
     public var branch = Branch.outputs
     /// How often the branch is fitted at most.
     public var iterations = 20
-    /// How the residual is rounded.
-    public var rounding = Rounding.nearest
+    /// Whether the residual is rounded with GPTQ, or else to the nearest code.
+    public var gptq = false
     /// What a layer's inputs are quantized to where output errors are compared.
     public var activations = ActivationBits.int4
     /// How many of the model's steps over all prompts are observed; 0: none, the model is not run.
@@ -57,9 +49,13 @@ public struct QuantizationRecipe: Codable, Sendable, Equatable {
     public var tokens = 1024
     /// Where noise, the choice of prompts and that of tokens come from.
     public var seed: UInt64 = 0
+    /// A file with a prompt on each line, for whoever runs the recipe; nil: the model's, or those of the program.
+    public var prompts: String?
+    /// The blocks that are to be made, such as "0-3", for whoever runs the recipe; nil: all.
+    public var blocks: String?
 
     /// The recipes that have names.
-    public enum Preset: String, Sendable, CaseIterable {
+    public enum Preset: String, Sendable, Codable, CaseIterable {
         /// Without running the model: smoothing from the weights alone, one fit of the branch.
         case dataFree = "data-free"
         /// 32 steps observed, a coarse grid, few fits.
@@ -85,49 +81,8 @@ public struct QuantizationRecipe: Codable, Sendable, Equatable {
             samples = 32
             steps = 8
         case .full:
-            rounding = .gptq
+            gptq = true
         }
-    }
-
-    private enum CodingKeys: String, CodingKey {
-        case rank, smoothing, grid, branch, iterations, rounding, activations, samples, steps, size, tokens, seed
-    }
-
-    /// Reads a recipe; a missing key has the default, and a key that is not one is refused, since it would be a slip.
-    public init(from decoder: any Decoder) throws {
-        self.init()
-        let known = try decoder.container(keyedBy: CodingKeys.self)
-        for key in try decoder.container(keyedBy: AnyKey.self).allKeys
-        where CodingKeys(stringValue: key.stringValue) == nil {
-            throw DecodingError.dataCorrupted(
-                DecodingError.Context(
-                    codingPath: [key],
-                    debugDescription:
-                        "one of rank, smoothing, grid, branch, iterations, rounding, activations, samples, "
-                        + "steps, size, tokens, seed"))
-        }
-        func read<Value: Decodable>(_ key: CodingKeys, into value: inout Value) throws {
-            if let found = try known.decodeIfPresent(Value.self, forKey: key) { value = found }
-        }
-        try read(.rank, into: &rank)
-        try read(.smoothing, into: &smoothing)
-        try read(.grid, into: &grid)
-        try read(.branch, into: &branch)
-        try read(.iterations, into: &iterations)
-        try read(.rounding, into: &rounding)
-        try read(.activations, into: &activations)
-        try read(.samples, into: &samples)
-        try read(.steps, into: &steps)
-        size = try known.decodeIfPresent(Int.self, forKey: .size)
-        try read(.tokens, into: &tokens)
-        try read(.seed, into: &seed)
-    }
-
-    private struct AnyKey: CodingKey {
-        let stringValue: String
-        let intValue: Int? = nil
-        init(stringValue: String) { self.stringValue = stringValue }
-        init?(intValue: Int) { nil }
     }
 }
 
@@ -164,10 +119,9 @@ extension QuantizationRecipe {
                 key: "smoothing", found: "search with 0 samples",
                 expected: "'weights' or 'none', or samples to compare output errors on")
         }
-        guard isCalibrated || rounding == .nearest else {
+        guard isCalibrated || !gptq else {
             throw .invalidRecipe(
-                key: "rounding", found: "\(rounding.rawValue) with 0 samples",
-                expected: "nearest, or samples: GPTQ needs inputs")
+                key: "gptq", found: "true with 0 samples", expected: "samples: GPTQ needs inputs")
         }
         guard isCalibrated || branch != .outputs else {
             throw .invalidRecipe(
@@ -184,7 +138,7 @@ extension QuantizationRecipe {
     public var arguments: [String: String] {
         [
             "rank": "\(rank)", "smoothing": smoothing.rawValue, "grid": "\(grid)", "branch": branch.rawValue,
-            "iterations": "\(iterations)", "rounding": rounding.rawValue, "activations": activations.rawValue,
+            "iterations": "\(iterations)", "gptq": "\(gptq)", "activations": activations.rawValue,
             "samples": "\(samples)", "steps": "\(steps)", "size": size.map { "\($0)" } ?? "the model's",
             "tokens": "\(tokens)", "seed": "\(seed)",
         ]
@@ -214,7 +168,7 @@ extension QuantizationRecipe {
             case .outputs: .outputs(iterations: iterations)
             case .error: .error
             }
-        recipe.rounding = rounding == .gptq ? .gptq : .nearest
+        recipe.rounding = gptq ? .gptq : .nearest
         recipe.activations = activations
         return recipe
     }

@@ -102,7 +102,7 @@ struct QuantizeCommand: AsyncParsableCommand {
             case .textEncoder2: try TextEncoderSubject(order)
             }
         let work = try QuantizationWork(output: output, order, subject)
-        try await work.run(share: share, report: report)
+        try await work.run(share: share.completed(by: recipe), report: report)
     }
 
     private func modelFolder(for recipe: QuantizationRecipe) async throws -> String {
@@ -120,7 +120,8 @@ struct QuantizeCommand: AsyncParsableCommand {
 
     /// As many prompts as the recipe asks for, chosen by its seed; where there are fewer, they come again with other noise.
     private func chosenPrompts(_ recipe: QuantizationRecipe, _ folder: String) throws -> [String] {
-        let all = try prompts.map(PromptFile.read) ?? PromptFile.ofModel(folder) ?? calibrationPrompts
+        let all =
+            try (prompts ?? recipe.prompts).map(PromptFile.read) ?? PromptFile.ofModel(folder) ?? calibrationPrompts
         let order = recipe.permutation(of: all.count)
         return (0..<recipe.promptCount).map { all[order[$0 % all.count]] }
     }
@@ -142,6 +143,13 @@ struct ShareOptions: ParsableArguments {
             throw ValidationError("--worker and --blocks both choose blocks; give one of them")
         }
         _ = try chosen(of: 1 << 20)
+    }
+
+    /// These options and, where they say nothing, the blocks of a recipe.
+    func completed(by recipe: QuantizationRecipe) -> ShareOptions {
+        var completed = self
+        if worker == nil { completed.blocks = blocks ?? recipe.blocks }
+        return completed
     }
 
     /// The blocks of this process.

@@ -8,7 +8,6 @@ extension QuantizationRecipe.Component: ExpressibleByArgument {}
 extension QuantizationRecipe.Preset: ExpressibleByArgument {}
 extension QuantizationRecipe.Smoothing: ExpressibleByArgument {}
 extension QuantizationRecipe.Branch: ExpressibleByArgument {}
-extension QuantizationRecipe.Rounding: ExpressibleByArgument {}
 
 /// How to quantize: a preset, a file, and single values over both.
 struct RecipeOptions: ParsableArguments {
@@ -47,13 +46,10 @@ struct RecipeOptions: ParsableArguments {
     @Option(help: "How often the low-rank branch is fitted at most.")
     var iterations: Int?
 
-    @Option(
-        help: ArgumentHelp(
-            "How weights are rounded: nearest, or gptq, which makes good in one column what another lost."))
-    var rounding: QuantizationRecipe.Rounding?
-
-    @Flag(help: "The same as --rounding gptq.")
-    var gptq = false
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Round with GPTQ, which makes good in one column what another lost, instead of to the nearest.")
+    var gptq: Bool?
 
     @Option(help: "What inputs are quantized to where output errors are compared.")
     var activations: ActivationBits?
@@ -79,7 +75,8 @@ struct RecipeOptions: ParsableArguments {
             throw ValidationError(
                 "--preset and --recipe are both recipes; name one, and change a part with other options")
         }
-        var resolved = try recipe.map(read) ?? QuantizationRecipe(preset ?? .fast, for: component)
+        var resolved =
+            try recipe.map { try read($0, for: component) } ?? QuantizationRecipe(preset ?? .fast, for: component)
         func set<Value>(_ key: WritableKeyPath<QuantizationRecipe, Value>, _ value: Value?) {
             if let value { resolved[keyPath: key] = value }
         }
@@ -88,7 +85,7 @@ struct RecipeOptions: ParsableArguments {
         set(\.grid, grid)
         set(\.branch, branch)
         set(\.iterations, iterations)
-        set(\.rounding, rounding ?? (gptq ? .gptq : nil))
+        set(\.gptq, gptq)
         set(\.activations, activations)
         set(\.samples, samples)
         set(\.steps, steps)
@@ -102,12 +99,16 @@ struct RecipeOptions: ParsableArguments {
     /// The recipe as a file.
     static func yaml(_ recipe: QuantizationRecipe) throws -> String { try YAMLEncoder().encode(recipe) }
 
-    private func read(_ path: String) throws -> QuantizationRecipe {
+    private func read(
+        _ path: String, for component: QuantizationRecipe.Component
+    ) throws -> QuantizationRecipe {
         guard let data = FileManager.default.contents(atPath: path) else {
             throw InputError(path, "there is no such file; expected a recipe as --print-recipe prints it")
         }
         do {
-            return try YAMLDecoder().decode(QuantizationRecipe.self, from: data)
+            let key = QuantizationRecipe.componentKey
+            return try YAMLDecoder().decode(
+                QuantizationRecipe.self, from: data, userInfo: key.map { [$0: component] } ?? [:])
         } catch DecodingError.dataCorrupted(let context) where !context.codingPath.isEmpty {
             let key = context.codingPath.map(\.stringValue).joined(separator: ".")
             throw InputError(path, "'\(key)' is not understood; expected \(context.debugDescription)")
