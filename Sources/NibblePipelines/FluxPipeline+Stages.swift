@@ -76,7 +76,8 @@ extension FluxPipeline {
         let latents = LatentPacking.pack(firstNoise(plan, picture: picture))
         let prediction = Tensor(zeros: latents.shape, .float32)
         let tokens = latents.rows + text.states.rows
-        let activations = transformer.activationBytes(tokens: tokens)
+        let cache = resolved.request.firstBlockCache.map(FirstBlockCache.init)
+        let activations = transformer.activationBytes(tokens: tokens, hasCache: cache != nil)
         try memory.check(activations, of: "denoising")
         let residency = memory.residency(weights: transformer.weights.mappedWeights, activations: activations)
         var inputs = FluxTransformer.Inputs(
@@ -84,7 +85,7 @@ extension FluxPipeline {
             rotary: plan.rotary)
         for step in 0..<plan.schedule.stepCount {
             inputs.timestep = resolved.timestep(plan.schedule.timesteps[step])
-            try transformer(inputs, into: prediction, residency: residency, on: compute) { block in
+            try transformer(inputs, into: prediction, residency: residency, cache: cache, on: compute) { block in
                 try Task.checkCancellation()
                 emit { .progress(progress(plan, picture, step: step, block: block, $0)) }
             }

@@ -237,7 +237,7 @@ public actor FluxPipeline {
             textEncoder2: options.textEncoder2,
             activations: transformer.isQuantized ? options.activations : nil,
             accumulation: transformer.isQuantized ? options.accumulation : .f32,
-            modelFingerprint: fingerprint,
+            firstBlockCache: resolved.request.firstBlockCache?.values, modelFingerprint: fingerprint,
             nibbleVersion: Self.version, instructionSet: InstructionSet.current.description,
             roundsConditioning: resolved.request.roundsConditioning)
     }

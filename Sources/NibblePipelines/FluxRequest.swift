@@ -1,3 +1,4 @@
+public import NibbleModels
 public import NibbleTensors
 
 /// What picture is wanted. What is nil comes from the model.
@@ -29,12 +30,15 @@ public struct FluxRequest: Sendable {
     /// Rounds timestep, guidance and the first noise to bfloat16 where a bf16 run of diffusers does (guidance 3.5 then
     /// acts as 3.504), to compare with pictures made on a GPU.
     public var roundsConditioning: Bool
+    /// Skips blocks in steps whose first block does nearly what it did before: faster, and another picture. Nil: no step
+    /// is cut short.
+    public var firstBlockCache: FirstBlockCache.Threshold?
 
     /// See the properties.
     public init(
         prompt: String, prompt2: String? = nil, steps: Int? = nil, guidanceScale: Float? = nil, width: Int? = nil,
         height: Int? = nil, seed: UInt64 = 0, latents: Tensor? = nil, count: Int = 1, maxSequenceLength: Int? = nil,
-        roundsConditioning: Bool = false
+        roundsConditioning: Bool = false, firstBlockCache: FirstBlockCache.Threshold? = nil
     ) {
         self.prompt = prompt
         self.prompt2 = prompt2
@@ -47,6 +51,7 @@ public struct FluxRequest: Sendable {
         self.count = count
         self.maxSequenceLength = maxSequenceLength
         self.roundsConditioning = roundsConditioning
+        self.firstBlockCache = firstBlockCache
     }
 }
 
@@ -106,6 +111,10 @@ struct ResolvedRequest: Sendable {
         maxSequenceLength = try check(
             "max-sequence-length", request.maxSequenceLength ?? min(defaults.textLength ?? longest, longest),
             1...longest, "a number from 1 to \(longest)")
+        for threshold in request.firstBlockCache?.values ?? [] {
+            _ = try check(
+                "first-block-cache", threshold, 0...10, "a number above 0; 0.12 is usual", also: { $0 > 0 })
+        }
         if let latents = request.latents {
             let shape: Shape = [
                 defaults.latentChannels, height / defaults.latentScale, width / defaults.latentScale,
@@ -127,5 +136,24 @@ struct ResolvedRequest: Sendable {
     /// The guidance times 1000, as the transformer takes it.
     var scaledGuidance: Float {
         request.roundsConditioning ? (guidance.roundedToBFloat16 * 1000).roundedToBFloat16 : guidance * 1000
+    }
+}
+
+extension FirstBlockCache.Threshold {
+    /// One number for all blocks, or one for each of the two stacks.
+    public var values: [Float] {
+        switch self {
+        case .whole(let threshold): [threshold]
+        case .stacks(let double, let single): [double, single]
+        }
+    }
+
+    /// A threshold of one number or two; nil for other counts.
+    public init?(values: [Float]) {
+        switch values.count {
+        case 1: self = .whole(values[0])
+        case 2: self = .stacks(double: values[0], single: values[1])
+        default: return nil
+        }
     }
 }

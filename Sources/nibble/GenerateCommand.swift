@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import Foundation
 internal import NibbleImages
+internal import NibbleModels
 internal import NibblePipelines
 internal import NibbleTensors
 
@@ -46,6 +47,13 @@ struct GenerateCommand: AsyncParsableCommand {
 
         @Option(help: "Tokens of the second text encoder. Default: what the model was made for, at most 512.")
         var maxSequenceLength: Int?
+
+        @Option(
+            help: ArgumentHelp(
+                "Skip blocks in steps whose first block does nearly what it did before: faster, and another picture. 0.12 is "
+                    + "usual; two numbers, such as 0.09,0.12, are for double and single blocks apart; off: run them all.",
+                valueName: "change"))
+        var firstBlockCache: FirstBlockChange?
 
         @Option(help: "How many pictures, with this seed and those after it.")
         var count: Int = 1
@@ -117,7 +125,27 @@ struct GenerateCommand: AsyncParsableCommand {
             // Random seeds stay below 2^32, so that they can be typed.
             seed: picture.seed ?? recorded?.seed ?? UInt64(UInt32.random(in: 0...UInt32.max)), count: picture.count,
             maxSequenceLength: picture.maxSequenceLength ?? recorded?.record?.maxSequenceLength,
-            roundsConditioning: picture.roundConditioning || recorded?.record?.roundsConditioning ?? false)
+            roundsConditioning: picture.roundConditioning || recorded?.record?.roundsConditioning ?? false,
+            firstBlockCache: picture.firstBlockCache.map(\.threshold)
+                ?? recorded?.record?.firstBlockCache.flatMap(FirstBlockCache.Threshold.init))
+    }
+}
+
+/// How much a first block may change, as one types it.
+struct FirstBlockChange: ExpressibleByArgument {
+    /// Nil: off.
+    let threshold: FirstBlockCache.Threshold?
+
+    init?(argument: String) {
+        guard argument != "off" else {
+            threshold = nil
+            return
+        }
+        let values = argument.split(separator: ",", omittingEmptySubsequences: false).map { Float($0) }
+        guard !values.contains(nil), let threshold = FirstBlockCache.Threshold(values: values.compactMap(\.self)) else {
+            return nil
+        }
+        self.threshold = threshold
     }
 }
 

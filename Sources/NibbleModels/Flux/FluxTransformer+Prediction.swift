@@ -19,12 +19,20 @@ extension FluxTransformer {
     ///   - inputs: what the prediction is made from.
     ///   - prediction: `[imageTokens, outChannels]` f32, written.
     ///   - residency: what becomes of a block's weights after its use.
+    ///   - cache: of the picture that this is a step of; nil: every block is run.
     ///   - compute: what to compute with.
-    ///   - beforeBlock: called before each block with its number; may throw to stop.
+    ///   - beforeBlock: called before each block that is run with its number; may throw to stop.
     public func callAsFunction(
-        _ inputs: Inputs, into prediction: Tensor, residency: Residency = .keep, on compute: Compute,
-        beforeBlock: (_ block: Int) throws -> Void
+        _ inputs: Inputs, into prediction: Tensor, residency: Residency = .keep, cache: FirstBlockCache? = nil,
+        on compute: Compute, beforeBlock: (_ block: Int) throws -> Void
     ) rethrows {
+        if let cache {
+            return try compute.workspace.scope {
+                let passage = begin(inputs, on: compute) { compute.workspace.tensor($0, .float32) }
+                try run(passage, cache, residency: residency, on: compute, beforeBlock: beforeBlock)
+                finish(passage, into: prediction, on: compute)
+            }
+        }
         try self([(inputs, prediction)], residency: residency, on: compute) { block, _ in try beforeBlock(block) }
     }
 

@@ -101,10 +101,17 @@ public struct FluxTransformer: Sendable {
     public var blockCount: Int { doubleBlocks.count + singleBlocks.count }
 
     /// About how many bytes of activations predictions take that are made in lockstep.
-    public func activationBytes(tokens: Int, predictions: Int = 1) -> Int {
+    ///
+    /// - Parameters:
+    ///   - tokens: of each, text and image.
+    ///   - predictions: how many.
+    ///   - hasCache: whether a `FirstBlockCache` is used.
+    /// - Returns: bytes.
+    public func activationBytes(tokens: Int, predictions: Int = 1, hasCache: Bool = false) -> Int {
         // For each token at most: x, q, k, v, their packed copies and the joined row of a single block (5 × hidden) in 16
         // bits, a product's sums in f32, and for each prediction the residual stream in f32.
-        tokens * config.hidden * (4 * predictions + 4 + 2 * (1 + 3 + 2 + 5))
+        let cache = hasCache ? FirstBlockCache.byteCount(tokens: tokens, hidden: config.hidden) : 0
+        return cache + tokens * config.hidden * (4 * predictions + 4 + 2 * (1 + 3 + 2 + 5))
     }
 
     /// Multiply-adds of a prediction: all linear layers and both products of attention.

@@ -38,6 +38,8 @@ public struct GenerationRecord: Sendable, Equatable {
     public var activations: ActivationBits?
     /// What the products of 4-bit layers were summed in. In JSON only where it is not f32.
     public var accumulation: Accumulation
+    /// The thresholds of the first-block cache, one or two; nil: there was none. In JSON only where there was one.
+    public var firstBlockCache: [Float]?
     /// Something that another model of the same name would not share; nil: not known.
     public var modelFingerprint: String?
     /// The version of nibble.
@@ -52,7 +54,7 @@ public struct GenerationRecord: Sendable, Equatable {
         prompt: String, prompt2: String? = nil, seed: UInt64, steps: Int, guidance: Float?, width: Int, height: Int,
         maxSequenceLength: Int, precision: Precision, model: String, transformer: String? = nil,
         textEncoder2: String? = nil, activations: ActivationBits? = nil, accumulation: Accumulation = .f32,
-        modelFingerprint: String? = nil,
+        firstBlockCache: [Float]? = nil, modelFingerprint: String? = nil,
         nibbleVersion: String, instructionSet: String, roundsConditioning: Bool
     ) {
         self.prompt = prompt
@@ -69,6 +71,7 @@ public struct GenerationRecord: Sendable, Equatable {
         self.textEncoder2 = textEncoder2
         self.activations = activations
         self.accumulation = accumulation
+        self.firstBlockCache = firstBlockCache
         self.modelFingerprint = modelFingerprint
         self.nibbleVersion = nibbleVersion
         self.instructionSet = instructionSet
@@ -110,6 +113,9 @@ public struct GenerationRecord: Sendable, Equatable {
         try checkRange("width", width, RecordedRequest.side)
         try checkRange("height", height, RecordedRequest.side)
         try checkRange("max_sequence_length", maxSequenceLength, RecordedRequest.sequenceLength)
+        if let values = firstBlockCache, !values.allSatisfy({ $0 > 0 && $0 <= 10 }) || !(1...2).contains(values.count) {
+            throw .invalidValue(key: "first_block_cache", value: "\(values)", expected: "one or two numbers above 0")
+        }
         guard guidance?.isFinite ?? true else {
             throw .invalidValue(key: "guidance", value: "\(guidance ?? 0)", expected: "a number")
         }
@@ -122,6 +128,7 @@ extension GenerationRecord: Codable {
         case accumulation
         case prompt2 = "prompt_2"
         case textEncoder2 = "text_encoder_2"
+        case firstBlockCache = "first_block_cache"
         case maxSequenceLength = "max_sequence_length"
         case modelFingerprint = "model_fingerprint"
         case nibbleVersion = "nibble_version"
@@ -157,6 +164,7 @@ extension GenerationRecord: Codable {
             accumulation: try container.decodeIfPresent(String.self, forKey: .accumulation).map { text in
                 try Self.known("accumulation", text)
             } ?? .f32,
+            firstBlockCache: try container.decodeIfPresent([Float].self, forKey: .firstBlockCache),
             modelFingerprint: try container.decodeIfPresent(String.self, forKey: .modelFingerprint),
             nibbleVersion: try container.decode(String.self, forKey: .nibbleVersion),
             instructionSet: try container.decode(String.self, forKey: .instructionSet),
@@ -192,6 +200,7 @@ extension GenerationRecord: Codable {
         try container.encodeIfPresent(textEncoder2, forKey: .textEncoder2)
         try container.encodeIfPresent(activations?.rawValue, forKey: .activations)
         if accumulation != .f32 { try container.encode(accumulation.rawValue, forKey: .accumulation) }
+        try container.encodeIfPresent(firstBlockCache, forKey: .firstBlockCache)
         try container.encodeIfPresent(modelFingerprint, forKey: .modelFingerprint)
         try container.encode(nibbleVersion, forKey: .nibbleVersion)
         try container.encode(instructionSet, forKey: .instructionSet)
