@@ -25,6 +25,16 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: folder))
     }
 
+    @Test func `one of several processes finishes`() async throws {
+        let journal = try QuantizationJournal(folder, arguments: [:])
+        let finished = try await withThrowingTaskGroup(of: Bool.self) { group in
+            for _ in 0..<4 { group.addTask { try journal.finish { journal.remove() } } }
+            return try await group.reduce(into: [Bool]()) { $0.append($1) }
+        }
+        #expect(finished.count { $0 } == 1 && finished.count == 4)
+        #expect(journal.isGone && !FileManager.default.fileExists(atPath: folder))
+    }
+
     @Test func `other arguments are refused with what differs, and nothing is lost`() throws {
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let journal = try QuantizationJournal(folder, arguments: ["rank": "32", "seed": "0"])

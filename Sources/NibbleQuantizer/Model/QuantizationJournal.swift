@@ -56,8 +56,40 @@ public struct QuantizationJournal: Sendable {
         let arguments: [String: String]
     }
 
+    /// Whether another process has put the output in its place and taken the journal away.
+    public var isGone: Bool { !FileManager.default.fileExists(atPath: folder + "/journal.json") }
+
+    /// Does the last of the work, what only one of several processes may do; the others wait, and then find it done.
+    ///
+    /// - Parameter body: puts the output in its place and removes the journal.
+    /// - Returns: whether the body ran; or else another process has done it.
+    /// - Throws: `CheckpointError`, or what the body throws.
+    public func finish(_ body: () throws -> Void) throws -> Bool {
+        let lock = open(folder + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o666)
+        guard lock >= 0 else {
+            if isGone { return false }
+            throw CheckpointError.inaccessible(path: folder, reason: String(cString: strerror(errno)))
+        }
+        defer { close(lock) }
+        while flock(lock, LOCK_EX) != 0 {
+            guard errno == EINTR else {
+                throw CheckpointError.inaccessible(path: folder, reason: String(cString: strerror(errno)))
+            }
+        }
+        guard !isGone else {
+            remove()  // the folder may have outlived its removal, because of this process's lock
+            return false
+        }
+        try body()
+        return true
+    }
+
     /// Removes it, when its output is in its place.
-    public func remove() { try? FileManager.default.removeItem(atPath: folder) }
+    public func remove() {
+        // First what says that it is one: whoever looks in the meantime finds it gone.
+        try? FileManager.default.removeItem(atPath: folder + "/journal.json")
+        try? FileManager.default.removeItem(atPath: folder)
+    }
 
     private static func encoded(_ value: some Encodable) throws -> Data {
         let encoder = JSONEncoder()

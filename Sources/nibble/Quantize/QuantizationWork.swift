@@ -46,22 +46,26 @@ struct QuantizationWork {
             line.show(progress)
         }
         let left = (0..<count).filter { !journal.contains($0) }
-        guard left.isEmpty else {
+        guard left.isEmpty || journal.isGone else {
             let numbers = left.prefix(12).map(String.init).joined(separator: ", ") + (left.count > 12 ? ", …" : "")
             line.say(
                 "blocks \(numbers) are left to others; whoever finishes last writes \(output), and the same command "
                     + "without a share makes what is missing")
             return
         }
-        // Put together where a process that is killed leaves nothing behind that the next run does not take away.
-        let whole = journal.folder + "/whole.safetensors"
-        try write(whole)
-        try publish(whole)
-        let summary = QuantizationSummary(
-            try journal.report(of: 0..<count), output: output,
-            seconds: (ContinuousClock.now - started) / .seconds(1))
-        try summary.write(besides: output)
-        journal.remove()
+        var summary: QuantizationSummary?
+        let isOurs = try journal.finish {
+            // Put together where a process that is killed leaves nothing behind that the next run does not take away.
+            let whole = journal.folder + "/whole.safetensors"
+            try write(whole)
+            try publish(whole)
+            summary = QuantizationSummary(
+                try journal.report(of: 0..<count), output: output,
+                seconds: (ContinuousClock.now - started) / .seconds(1))
+            try summary?.write(besides: output)
+            journal.remove()
+        }
+        guard isOurs, let summary else { return line.say("another process has put \(output) together") }
         line.clear()
         try report.json ? printJSON(summary) : summary.print(isQuiet: report.quiet)
     }
