@@ -161,7 +161,7 @@ extension Tensor {
 
     /// The tensor itself, or a copy whose numbers are rounded: what Nunchaku's loader makes of float16 where the model is
     /// in bfloat16, the only 16-bit type that the kernels read.
-    var inBFloat16: Tensor {
+    package var inBFloat16: Tensor {
         guard dtype != .bfloat16 else { return self }
         let values = floats()
         let result = Tensor(zeros: shape, .bfloat16)

@@ -65,18 +65,18 @@ extension FluxTransformer {
             let stack = cache.stacks[index]
             // After the last block nobody reads the text's rows.
             let rows = index + 1 < cache.stacks.count ? passage.stream : image
-            let first = image.copy()
+            let before = image.copy()
             try apply(stack.blocks.lowerBound)
-            first.becomeDifference(from: image, on: compute)
+            let first = image.difference(from: before, on: compute)
             if let rest = stack.rest, let last = stack.first, first.change(from: last, on: compute) < stack.threshold {
                 compute.add(rest, to: rows)
                 cache.skippedBlocks += stack.blocks.count - 1
                 continue
             }
-            let rest = rows.copy()
+            let middle = rows.copy()
             for block in stack.blocks.dropFirst() { try apply(block) }
-            rest.becomeDifference(from: rows, on: compute)
-            (cache.stacks[index].first, cache.stacks[index].rest) = (first, rest)
+            cache.stacks[index].first = first
+            cache.stacks[index].rest = rows.difference(from: middle, on: compute)
         }
     }
 }
@@ -88,12 +88,11 @@ extension Tensor {
         return copy
     }
 
-    /// Becomes `later` less what it was.
-    fileprivate func becomeDifference(from later: Tensor, on compute: Compute) {
-        let minusOne = Tensor([Float](repeating: -1, count: width), shape: [width])
-        let before = copy()
-        mutableAddress.copyMemory(from: later.address, byteCount: bytes.count)
-        compute.add(before, to: self, gate: minusOne)
+    /// What it is now less what it was.
+    fileprivate func difference(from before: Tensor, on compute: Compute) -> Tensor {
+        let difference = copy()
+        compute.add(before, to: difference, gate: Tensor([Float](repeating: -1, count: width), shape: [width]))
+        return difference
     }
 
     /// Σ |last − self| / Σ |last|: row by row, so that the number of threads changes nothing.

@@ -18,10 +18,7 @@ extension FluxPipeline {
     static let tracedTokens = 128
 
     /// The blocks' names, in their order.
-    nonisolated var blockNames: [String] {
-        (0..<transformer.config.doubleBlocks).map { "double.\($0)" }
-            + (0..<transformer.config.singleBlocks).map { "single.\($0)" }
-    }
+    nonisolated var blockNames: [String] { (0..<transformer.blockCount).map(transformer.name) }
 
     /// Runs the text encoders.
     func encodeText(_ request: FluxRequest) throws -> TextStates { try encode(ResolvedRequest(request, defaults)) }

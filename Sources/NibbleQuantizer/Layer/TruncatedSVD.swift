@@ -110,18 +110,12 @@ struct TruncatedSVD {
         return true
     }
 
-    /// Signs at random: as good as normal numbers here, and the same on every machine (SplitMix64; Steele, Lea, Flood,
-    /// 2014).
+    /// Signs at random: as good as normal numbers here.
     private static func fillWithSigns(_ matrix: Tensor, seed: UInt64) {
-        var state = seed
+        var generator = SplitMix(state: seed)
         var bits: UInt64 = 0
         for index in 0..<matrix.elementCount {
-            if index.isMultiple(of: 64) {
-                state &+= 0x9e37_79b9_7f4a_7c15
-                bits = (state ^ (state >> 30)) &* 0xbf58_476d_1ce4_e5b9
-                bits = (bits ^ (bits >> 27)) &* 0x94d0_49bb_1331_11eb
-                bits ^= bits >> 31
-            }
+            if index.isMultiple(of: 64) { bits = generator.next() }
             matrix.elements[index] = bits & 1 == 0 ? 1 : -1
             bits >>= 1
         }

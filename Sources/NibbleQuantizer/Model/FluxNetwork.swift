@@ -137,14 +137,3 @@ extension FluxNetwork {
         try writer.finish()
     }
 }
-
-extension Tensor {
-    /// A copy in bfloat16; the tensor itself where it is of that type.
-    var inBFloat16: Tensor {
-        if dtype == .bfloat16 { return self }
-        let rounded = Tensor(zeros: shape, .bfloat16)
-        let elements = rounded.mutableAddress.assumingMemoryBound(to: BFloat16.self)
-        for (index, value) in floats().enumerated() { elements[index] = BFloat16(value) }
-        return rounded
-    }
-}

@@ -5,7 +5,8 @@ internal import NibbleTensors
 ///
 /// Values are added in the order in which they come, whatever the number of threads.
 final class InputCollector {
-    /// Rows that are worked at once: a transposed copy of them in f32 is what the collector needs besides its results.
+    /// Rows that are worked at once: a copy of them in f32, and a transposed one where second moments are asked for, is what
+    /// the collector needs besides its results.
     private static let chunk = 1024
     /// Columns of the second moments that are computed at once.
     private static let tile = 1024
@@ -18,8 +19,8 @@ final class InputCollector {
     private let picked: [Int]
     private var kept = 0
     private var seen = 0
-    /// Whether NaN or infinity was seen.
-    private(set) var isFinite = true
+    /// Whether neither NaN nor infinity was seen.
+    var isFinite: Bool { maxima.floats().allSatisfy(\.isFinite) }
 
     /// - Parameters:
     ///   - width: channels of the input.
@@ -50,10 +51,9 @@ final class InputCollector {
                 let values = compute.workspace.tensor(part.shape, .float32)
                 compute.convert(part, into: values)
                 keep(values)
-                let columns = compute.workspace.tensor([values.width, values.rows], .float32)
-                transpose(values, into: columns, on: compute.pool)
-                raiseMaxima(columns, on: compute.pool)
-                addMoments(columns, on: compute)
+                if shift != 0 { addShift(to: values, on: compute.pool) }
+                compute.raise(maxima, toMagnitudesOf: values)
+                addMoments(values, on: compute)
                 seen += values.rows
             }
         }
@@ -74,11 +74,18 @@ final class InputCollector {
         }
     }
 
-    /// Channels become rows, with the shift added.
+    private func addShift(to values: Tensor, on pool: ThreadPool) {
+        let shift = shift
+        pool.run(values.rows) { row, _ in
+            let elements = values.mutableAddress.assumingMemoryBound(to: Float.self) + row * values.width
+            for channel in 0..<values.width { elements[channel] += shift }
+        }
+    }
+
+    /// Channels become rows.
     private func transpose(_ values: Tensor, into columns: Tensor, on pool: ThreadPool) {
         // Squares of 16 × 16 floats: a line of each of 16 rows stays in the first cache while it is read.
         let side = 16
-        let shift = shift
         pool.run((values.width + side - 1) / side) { part, _ in
             let source = values.address.assumingMemoryBound(to: Float.self)
             let target = columns.mutableAddress.assumingMemoryBound(to: Float.self)
@@ -86,36 +93,18 @@ final class InputCollector {
             for first in stride(from: 0, to: values.rows, by: side) {
                 for channel in channels {
                     for row in first..<min(first + side, values.rows) {
-                        target[channel * values.rows + row] = source[row * values.width + channel] + shift
+                        target[channel * values.rows + row] = source[row * values.width + channel]
                     }
                 }
             }
         }
     }
 
-    private func raiseMaxima(_ columns: Tensor, on pool: ThreadPool) {
-        let maxima = maxima
-        pool.run((columns.rows + 63) / 64) { part, _ in
-            let source = columns.address.assumingMemoryBound(to: Float.self)
-            let target = maxima.mutableAddress.assumingMemoryBound(to: Float.self)
-            for channel in part * 64..<min((part + 1) * 64, columns.rows) {
-                var largest = target[channel]
-                var sum: Float = 0
-                for row in 0..<columns.width {
-                    let value = source[channel * columns.width + row]
-                    largest = max(largest, abs(value))
-                    // NaN for a NaN and for infinity; `max` may drop them.
-                    sum += value * 0
-                }
-                target[channel] = sum == 0 ? largest : .nan
-            }
-        }
-        if !maxima.floats().allSatisfy(\.isFinite) { isFinite = false }
-    }
-
-    /// Adds the lower triangle of X Xᵀ.
-    private func addMoments(_ columns: Tensor, on compute: Compute) {
+    /// Adds the lower triangle of Xᵀ X.
+    private func addMoments(_ values: Tensor, on compute: Compute) {
         guard let moment else { return }
+        let columns = compute.workspace.tensor([values.width, values.rows], .float32)
+        transpose(values, into: columns, on: compute.pool)
         for first in stride(from: 0, to: columns.rows, by: Self.tile) {
             compute.workspace.scope {
                 let tile = first..<min(first + Self.tile, columns.rows)
@@ -139,19 +128,5 @@ final class InputCollector {
                 elements[column * width + row] = value
             }
         }
-    }
-}
-
-/// Random numbers that are the same everywhere (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
-/// OOPSLA 2014).
-struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ (mixed >> 31)
     }
 }
