@@ -24,7 +24,8 @@ struct Nibble: AsyncParsableCommand {
                     PullCommand.self, QuantizeCommand.self, InspectCommand.self, ConvertCommand.self,
                     TokenizeCommand.self,
                 ]),
-            CommandGroup(name: "This machine", subcommands: [DoctorCommand.self, BenchCommand.self]),
+            CommandGroup(
+                name: "This machine", subcommands: [DoctorCommand.self, BenchCommand.self, ProfileCommand.self]),
         ])
 }
 
