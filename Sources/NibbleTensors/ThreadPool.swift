@@ -27,7 +27,11 @@ public final class ThreadPool: Sendable {
         for worker in 1..<max(threadCount, 1) {
             let thread = Thread { [board] in
                 var seen = 0
-                while let job = board.nextJob(after: &seen) { job.work(as: worker) }
+                while let job = board.nextJob(after: &seen) {
+                    job.work(as: worker)
+                    // Not to sleep while the others finish their last parts: the next job follows right after.
+                    job.waitUntilFinished()
+                }
             }
             thread.name = "nibble-\(worker)"
             thread.stackSize = 1 << 20
