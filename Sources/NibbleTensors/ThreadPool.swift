@@ -108,9 +108,11 @@ private final class JobBoard: @unchecked Sendable {
         condition.lock()
         current = job
         generation += 1
-        announced.store(generation, ordering: .releasing)
+        let generation = generation
         condition.broadcast()
         condition.unlock()
+        // Now, since whoever looks for it takes the lock at once.
+        announced.store(generation, ordering: .releasing)
     }
 
     func close() {
