@@ -137,6 +137,22 @@ static packing lay_out_packing(const sizes *size, void *scratch) {
   return space;
 }
 
+/// Asks for a line of what is worked next.
+INLINE void prefetch(const void *next) {
+  __builtin_prefetch(next, 0, 3);
+}
+
+/// Rows that are asked for ahead: they are far apart, and what comes after a row is another head's,
+/// so that the processor does not do it by itself.
+enum { ROWS_AHEAD = 16 };
+
+/// Asks for all of row `row`, if there is one.
+INLINE void prefetch_row(const uint16_t *x, size_t stride, size_t row, size_t rows,
+                         size_t head_dim) {
+  if (row >= rows) return;
+  for (size_t i = 0; i < head_dim; i += 32) prefetch(x + row * stride + i);
+}
+
 /// One row in f32, normalized and rotated if asked for, and zeros up to `channels`.
 INLINE void widen_row(const uint16_t *x, const nibble_head_norm *norm, size_t token,
                       size_t head_dim, size_t channels, float *row) {
@@ -219,10 +235,14 @@ INLINE void transpose_keys(const packing *space, size_t channels, uint8_t *panel
   }
 }
 
+/// The values are asked for meanwhile.
 static void pack_keys(const nibble_int8_attention_shape *shape, const sizes *size,
-                      const packing *space, const uint16_t *k, size_t first, key_block *block) {
+                      const packing *space, const uint16_t *k, const uint16_t *v, size_t first,
+                      key_block *block) {
   size_t channels = size->channels;
   for (size_t key = 0; key < block->keys; key++) {
+    prefetch_row(k, shape->k_stride, first + key + ROWS_AHEAD, shape->keys, shape->head_dim);
+    prefetch_row(v, shape->v_stride, first + key, shape->keys, shape->head_dim);
     widen_row(k + (first + key) * shape->k_stride, shape->k_norm, first + key, shape->head_dim,
               channels, space->rows + key * channels);
   }
@@ -291,7 +311,7 @@ static void pack(const nibble_int8_attention_shape *shape, const uint16_t *k, co
   sizes size = sizes_of(shape);
   packing space = lay_out_packing(&size, scratch);
   key_block to = block_of(shape, &size, packed, block);
-  pack_keys(shape, &size, &space, k, block * KEY_BLOCK, &to);
+  pack_keys(shape, &size, &space, k, v, block * KEY_BLOCK, &to);
   pack_values(shape, &size, &space, v, block * KEY_BLOCK, &to);
 }
 
@@ -415,6 +435,7 @@ static void prepare_queries(const nibble_int8_attention_shape *shape, const size
   size_t channels = size->channels;
   for (size_t row = 0; row < QUERY_BLOCK; row++) {
     size_t token = first + least(row, rows - 1);
+    prefetch_row(q, shape->q_stride, token + ROWS_AHEAD, first + rows, shape->head_dim);
     widen_row(q + token * shape->q_stride, shape->q_norm, token, shape->head_dim, channels,
               space->output + row * channels);
     quantize_query(space, row, channels, factor);
@@ -436,11 +457,6 @@ INLINE uints step_of(const void *row, size_t step) {
   int32_t four;
   memcpy(&four, (const uint8_t *)row + 4 * step, sizeof four);
   return (uints)(four - (ints){});
-}
-
-/// Asks for a line of what is worked next.
-INLINE void prefetch(const uint8_t *next) {
-  __builtin_prefetch(next, 0, 3);
 }
 
 /// Scores of one tile and one panel of keys, and the maxima of each lane so far.

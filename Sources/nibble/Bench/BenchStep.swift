@@ -26,6 +26,8 @@ struct BenchStep: AsyncParsableCommand {
     @OptionGroup(title: "A model on given inputs") var given: GivenModelOptions
     @Option(help: "What the inputs of 4-bit layers are quantized to.")
     var activations = ActivationBits.int4
+    @Option(help: "What attention multiplies. Default: int8 beside 4-bit weights where it can be had, else bf16.")
+    var attention: AttentionPrecision?
     @OptionGroup(title: "Measurement") var options: BenchOptions
 
     struct RandomModelOptions: ParsableArguments {
@@ -85,14 +87,19 @@ struct BenchStep: AsyncParsableCommand {
     }
 
     func run() async throws {
+        let pool = ThreadPool(threadCount: options.threads)
+        let model = try await model(on: pool)
+        let precision: Precision = random.weights == .f32 ? .f32 : .bf16
+        try checkAttention(attention, precision)
         let compute = Compute(
-            precision: random.weights == .f32 ? .f32 : .bf16, activationBits: activations,
-            pool: ThreadPool(threadCount: options.threads))
-        let model = try await model(on: compute.pool)
+            precision: precision, activationBits: activations,
+            attentionPrecision: attention ?? .automatic(isQuantized: model.isQuantized, precision: precision),
+            pool: pool)
         let inputs = try given.inputs.map { try givenInputs($0, model.config) } ?? randomInputs(model.config)
         let prediction = Tensor(zeros: [inputs.latents.rows, model.config.outChannels], .float32)
         let report = try BenchReport(
             (model.isQuantized ? "4-bit step, \(activations) activations, " : "step, ")
+                + (compute.attentionPrecision == .int8 ? "int8 attention, " : "")
                 + "\(inputs.latents.rows) + \(inputs.text.rows) tokens, \(model.config.doubleBlocks) + "
                 + "\(model.config.singleBlocks) blocks",
             macs: model.multiplyAdds(imageTokens: inputs.latents.rows, textTokens: inputs.text.rows), on: compute,
