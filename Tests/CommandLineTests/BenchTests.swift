@@ -1,4 +1,5 @@
 import Foundation
+import NibbleTensors
 import NibbleTestSupport
 import Testing
 
@@ -51,6 +52,27 @@ import Testing
         let report = try await report(["--transformer", model.file, "--activations", "int8"])
         expectFigures(report, precision: "int8", macs: nil)
         #expect((report["name"] as? String)?.contains("int8 activations") == true)
+    }
+
+    @Test(.enabled(if: Compute.hasInt8Attention, "this instruction set has no attention in bytes"))
+    func `attention in bytes`() async throws {
+        let arguments = [
+            "bench", "attention", "--tokens", "70", "--heads", "3", "--runs", "2", "--json", "--attention", "int8",
+        ]
+        for headDim in ["16", "5"] {
+            let outcome = try await Tool.nibble(arguments + ["--head-dim", headDim])
+            let report = try #require(JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [String: Any])
+            #expect(report["precision"] as? String == "int8" && outcome.status == 0)
+        }
+        let refused = try await Tool.nibble(arguments + ["--precision", "f32"])
+        #expect(refused.status == 64 && refused.error.contains("--attention: found int8 in f32"), "\(refused.error)")
+        let scratch = try Scratch()
+        _ = try scratch.write(Self.config, to: "config.json")
+        let step = try await report([
+            "--config", scratch.folder.path, "--double", "1", "--single", "1", "--weights", "bf16", "--attention",
+            "int8",
+        ])
+        #expect((step["name"] as? String)?.contains("int8 attention") == true)
     }
 
     @Test func `layers that cannot be 4-bit are refused`() async throws {

@@ -177,6 +177,16 @@ INLINE ints code_of(floats x, floats inverse) {
   return nearest(x * inverse);
 }
 
+/// As nibble_byte_scale_of.
+INLINE void byte_scales_of(uints largest, floats *scale, floats *inverse) {
+  ints is_finite = largest < 0x7f800000;
+  floats quotient = 127 / (floats)largest;
+  ints is_invertible = (uints)quotient < 0x7f800000;
+  *inverse = choose(is_finite & is_invertible, quotient, (floats){});
+  *scale = choose(is_invertible, (floats)largest / 127, (floats){});
+  *scale = choose(is_finite, *scale, broadcast(nibble_float_of_bits(0x7fc00000)));
+}
+
 /// Means of a block's rows, and the bits of the largest distance from them; neither finite where a
 /// row is not.
 INLINE uint32_t means_of_rows(const float *rows, size_t count, size_t channels, float *mean) {
@@ -265,10 +275,11 @@ INLINE void value_scales(const packing *space, const key_block *block, size_t ch
         largest[i] = __builtin_elementwise_max(largest[i], magnitude(value));
       }
     }
-    for (size_t i = 0; i < PANEL; i++) {
-      nibble_byte_scale scale = nibble_byte_scale_of(largest[i / WIDTH][i % WIDTH]);
-      block->value_scales[channel + i] = scale.scale;
-      space->inverse[channel + i] = scale.inverse;
+    UNROLL for (int i = 0; i < TILE_VECTORS; i++) {
+      floats scale, inverse;
+      byte_scales_of(largest[i], &scale, &inverse);
+      store(block->value_scales + channel, NIBBLE_F32, i * WIDTH, scale);
+      store(space->inverse + channel, NIBBLE_F32, i * WIDTH, inverse);
     }
   }
 }
