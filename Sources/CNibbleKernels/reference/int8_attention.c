@@ -223,10 +223,10 @@ static void run(const nibble_int8_attention_shape *shape, const uint16_t *q, con
   workspace space = lay_out(shape, scratch);
   for (size_t query = first; query < first + count; query++) {
     widen_row(q + query * shape->q_stride, shape->q_norm, query, shape->head_dim, space.row);
-    float sum = attend(shape, (void *)packed, &space);
+    float inverse = 1 / attend(shape, (void *)packed, &space);
     uint16_t *target = out + query * shape->out_stride;
     for (size_t i = 0; i < shape->head_dim; i++) {
-      nibble_store(target, NIBBLE_BF16, i, space.output[i] / sum);
+      nibble_store(target, NIBBLE_BF16, i, space.output[i] * inverse);
     }
   }
 }

@@ -45,13 +45,11 @@ INLINE floats rotate(floats x, floats cosine, floats sine) {
   return multiply_add(x, cosine, (floats)swapped * signed_sine);
 }
 
-/// Normalizes and rotates one head: y [head_dim] of y_type, which may be x itself. cosine and sine
-/// are those of its token.
-INLINE void rms_norm_rotary_head(const void *x, nibble_float type, void *y, nibble_float y_type,
-                                 size_t head_dim, const float *gain, float epsilon,
+/// Scales and rotates one head: y [head_dim] of y_type, which may be x itself. cosine and sine are
+/// those of its token.
+INLINE void normalize_and_rotate(const void *x, nibble_float type, void *y, nibble_float y_type,
+                                 size_t head_dim, float factor, const float *gain,
                                  const float *cosine, const float *sine) {
-  float mean_square = sum_around(x, type, head_dim, 0, true) / (float)head_dim;
-  float factor = 1 / square_root(mean_square + epsilon);
   EACH_VECTOR(head_dim, i, count, {
     floats value = load_part(x, type, i, count) * factor;
     value = rotate(value * load_part(gain, NIBBLE_F32, i, count), load_twice(cosine, i, count),

@@ -59,7 +59,9 @@ INLINE void rms_norm_rotary_rows(void *x, nibble_float type, size_t x_stride, si
   for (size_t row = 0; row < rows; row++) {
     void *head = nibble_mutable_row(x, type, x_stride, row);
     for (size_t h = 0; h < heads; h++, head = nibble_mutable_row(head, type, head_dim, 1)) {
-      rms_norm_rotary_head(head, type, head, type, head_dim, gain, epsilon, cosine, sine);
+      float mean_square = sum_around(head, type, head_dim, 0, true) / (float)head_dim;
+      float factor = 1 / square_root(mean_square + epsilon);
+      normalize_and_rotate(head, type, head, type, head_dim, factor, gain, cosine, sine);
     }
     cosine += head_dim / 2;
     sine += head_dim / 2;
