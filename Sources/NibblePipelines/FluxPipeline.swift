@@ -32,6 +32,9 @@ public actor FluxPipeline {
         /// What the products of those layers are summed in. `.nunchaku` is for comparisons with that engine: it is slow,
         /// and takes `int4` activations.
         public var accumulation = Accumulation.f32
+        /// What the transformer's attention multiplies beside `Precision.bf16`; nil: bytes for a 4-bit transformer whose
+        /// sums are in f32, where the instruction set has them, else bf16.
+        public var attention: AttentionPrecision?
 
         /// The defaults.
         public init() {}
@@ -67,18 +70,22 @@ public actor FluxPipeline {
                 parameter: "accumulation", found: "\(options.accumulation) with \(options.activations) activations",
                 expected: "f32, or int4 activations: Nunchaku's kernels take no others")
         }
+        guard options.attention != .int8 || (options.precision == .bf16 && Compute.hasInt8Attention) else {
+            throw PipelineError.invalidRequest(
+                parameter: "attention", found: "int8 in \(options.precision) on \(InstructionSet.current)",
+                expected: "bf16, or int8 in precision bf16 on a processor with AVX-512 VNNI")
+        }
         self.model = model
         self.options = options
         folder = try ModelFolder(model)
-        compute = Compute(
-            precision: options.precision, activationBits: options.activations, accumulation: options.accumulation,
-            pool: ThreadPool(threadCount: options.threads))
+        let pool = ThreadPool(threadCount: options.threads)
         clipTokenizer = try CLIPTokenizer(folder: folder.url(.tokenizer))
         t5Tokenizer = try T5Tokenizer(folder: folder.url(.tokenizer2))
         scheduler = try FlowMatchEulerDiscreteScheduler(
             folder.config(.scheduler, as: FlowMatchEulerDiscreteScheduler.Configuration.self))
         autoencoderConfig = try folder.config(.vae, as: AutoencoderConfig.self)
-        transformer = try Self.openTransformer(options, in: folder, on: compute.pool)
+        transformer = try Self.openTransformer(options, in: folder, on: pool)
+        compute = Self.compute(options, for: transformer, on: pool)
         memory = MemoryPolicy(limit: options.memoryLimit, resident: transformer.weights.ownedByteCount)
         let config = transformer.config
         guard config.inChannels == 4 * autoencoderConfig.latentChannels, config.outChannels == config.inChannels else {
@@ -105,9 +112,7 @@ public actor FluxPipeline {
         model = other.model
         self.options = options
         folder = other.folder
-        compute = Compute(
-            precision: options.precision, activationBits: options.activations,
-            pool: ThreadPool(threadCount: options.threads))
+        compute = Self.compute(options, for: transformer, on: ThreadPool(threadCount: options.threads))
         memory = MemoryPolicy(limit: options.memoryLimit)
         clipTokenizer = other.clipTokenizer
         t5Tokenizer = other.t5Tokenizer
@@ -115,6 +120,17 @@ public actor FluxPipeline {
         autoencoderConfig = other.autoencoderConfig
         self.transformer = transformer
         fingerprint = transformer.weights.fingerprint
+    }
+
+    private static func compute(
+        _ options: Options, for transformer: FluxTransformer, on pool: ThreadPool
+    ) -> Compute {
+        Compute(
+            precision: options.precision, activationBits: options.activations, accumulation: options.accumulation,
+            attentionPrecision: options.attention
+                ?? .automatic(
+                    isQuantized: transformer.isQuantized && options.accumulation == .f32, precision: options.precision),
+            pool: pool)
     }
 
     /// The folder's transformer, or the one that takes its place.
@@ -237,6 +253,7 @@ public actor FluxPipeline {
             textEncoder2: options.textEncoder2,
             activations: transformer.isQuantized ? options.activations : nil,
             accumulation: transformer.isQuantized ? options.accumulation : .f32,
+            attention: compute.attentionPrecision,
             firstBlockCache: resolved.request.firstBlockCache?.values, modelFingerprint: fingerprint,
             nibbleVersion: Self.version, instructionSet: InstructionSet.current.description,
             roundsConditioning: resolved.request.roundsConditioning)
