@@ -31,7 +31,8 @@ size_t nibble_packed_down_bytes(size_t in, size_t rank) {
 
 /// The f32 sums of 32 outputs.
 size_t nibble_quantized_scratch_bytes(size_t rows) {
-  return rows * 2 * TILE * sizeof(float);
+  size_t tiles = (rows + NIBBLE_TILE_ROWS - 1) / NIBBLE_TILE_ROWS;
+  return tiles * NIBBLE_TILE_ROWS * 2 * TILE * sizeof(float);
 }
 
 /// Where the 32 bits lie that hold inputs `input` ... `input` + 7 of an output, the first four in

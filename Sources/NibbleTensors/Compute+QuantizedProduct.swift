@@ -1,7 +1,7 @@
 internal import CNibbleKernels
 
 extension Compute {
-    /// Rows multiplied at once by one thread, in whole tiles of every kernel. Fewer read the weights more often: 96 cost
+    /// Rows multiplied at once by one thread, in whole tiles of 12. Fewer read the weights more often: 96 cost
     /// 5 % at 3072 × 3072, 48 cost 15 %; more win nothing.
     private static let quantizedRowBlock = 192
     /// Outputs multiplied at once by one thread, in whole panels of 32.
@@ -52,10 +52,12 @@ extension Compute {
     /// Memory for quantized rows, until the end of the scope.
     private func quantizedRows(_ rows: Int, _ weights: QuantizedWeights) -> nibble_quantized_rows {
         let groups = weights.input / QuantizedWeights.groupSize
+        let height = Int(NIBBLE_TILE_ROWS)
+        let rows = (rows + height - 1) / height * height
         return nibble_quantized_rows(
-            rows: rows, codes: workspace.tensor([rows, weights.input], .int8).mutable(Int8.self),
-            scales: workspace.tensor([groups, rows], .float32).mutable(Float.self),
-            starts: workspace.tensor([groups, rows], .int32).mutable(Int32.self),
+            codes: workspace.tensor([rows, weights.input], .int8).mutable(Int8.self),
+            scales: workspace.tensor([rows, groups], .float32).mutable(Float.self),
+            starts: workspace.tensor([rows, groups], .int32).mutable(Int32.self),
             branch: workspace.tensor([rows, weights.rank], .float32).mutable(Float.self))
     }
 

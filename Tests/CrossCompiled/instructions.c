@@ -38,7 +38,7 @@ static double run_layer(const nibble_kernels *kernels, nibble_activation_codes k
                                   (uint16_t *)halves(nibble_packed_up_bytes(OUT, RANK) / 2).start,
                                   NULL};
   array x = make_random(ROWS, IN, IN, NIBBLE_BF16, 2), y = make(ROWS, OUT, OUT, NIBBLE_BF16);
-  nibble_quantized_rows rows = {ROWS, (int8_t *)make_bytes(ROWS * IN, 64).start,
+  nibble_quantized_rows rows = {(int8_t *)make_bytes(ROWS * IN, 64).start,
                                 (float *)make_bytes(ROWS * groups * 4, 64).start,
                                 (int32_t *)make_bytes(ROWS * groups * 4, 64).start,
                                 (float *)make_bytes(ROWS * RANK * 4, 64).start};

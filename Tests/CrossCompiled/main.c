@@ -252,14 +252,14 @@ typedef struct quantized_arrays {
 static quantized_arrays quantize(const nibble_kernels *kernels, const nibble_quantized_layer *layer,
                                  nibble_activation_codes kind, array x) {
   size_t groups = layer->in / NIBBLE_GROUP;
-  quantized_arrays made = {make_bytes(x.rows * layer->in, 64),
-                           make_bytes(x.rows * groups * 4, 1),
-                           make_bytes(x.rows * groups * 4, 1),
-                           make_bytes(x.rows * layer->rank * 4, 1),
+  size_t rows = (x.rows + NIBBLE_TILE_ROWS - 1) / NIBBLE_TILE_ROWS * NIBBLE_TILE_ROWS;
+  quantized_arrays made = {make_bytes(rows * layer->in, 64),
+                           make_bytes(rows * groups * 4, 1),
+                           make_bytes(rows * groups * 4, 1),
+                           make_bytes(rows * layer->rank * 4, 1),
                            {0}};
-  made.rows =
-      (nibble_quantized_rows){x.rows, (int8_t *)made.codes.start, (float *)made.scales.start,
-                              (int32_t *)made.starts.start, (float *)made.branch.start};
+  made.rows = (nibble_quantized_rows){(int8_t *)made.codes.start, (float *)made.scales.start,
+                                      (int32_t *)made.starts.start, (float *)made.branch.start};
   kernels->quantize_rows(layer, kind, x.start, x.type, x.stride, &made.rows, 0, x.rows);
   return made;
 }
@@ -300,9 +300,9 @@ static void test_quantized(size_t rows, size_t in, size_t out, size_t rank,
   quantized_arrays found = quantize(tested, &layer, kind, x);
   quantized_arrays expected = quantize(plain, &layer, kind, x);
   expect("quantized codes", in,
-         memcmp(found.codes.start, expected.codes.start, rows * in) == 0 &&
-             memcmp(found.scales.start, expected.scales.start, rows * groups * 4) == 0 &&
-             memcmp(found.starts.start, expected.starts.start, rows * groups * 4) == 0 &&
+         memcmp(found.codes.start, expected.codes.start, found.codes.bytes) == 0 &&
+             memcmp(found.scales.start, expected.scales.start, found.scales.bytes) == 0 &&
+             memcmp(found.starts.start, expected.starts.start, found.starts.bytes) == 0 &&
              is_intact(found.codes) && is_intact(found.scales) && is_intact(found.starts));
 
   array scratch = make_bytes(nibble_quantized_scratch_bytes(rows), 64);
@@ -324,7 +324,11 @@ static void test_quantized(size_t rows, size_t in, size_t out, size_t rank,
   for (size_t i = 0; i < packed_scales.bytes / 2; i++) {
     ((uint16_t *)packed_scales.start)[i] = 0x3f80;
   }
-  for (size_t i = 0; i < rows * groups; i++) found.rows.scales[i] = i / rows == groups - 1;
+  for (size_t row = 0; row < rows; row++) {
+    for (size_t group = 0; group < groups; group++) {
+      found.rows.scales[nibble_index_of_group(in, row, group)] = group == groups - 1;
+    }
+  }
   array sums = make(rows, out, out, NIBBLE_F32), expected_sums = copy_of(sums);
   tested->quantized_product(&bare, &found.rows, 0, rows, 0, out, false, sums.start, NIBBLE_F32, out,
                             scratch.start);

@@ -33,7 +33,7 @@ const nibble_kernels nibble_avx512bf16_table = {
                        nibble_avx512bf16_attention_scratch_bytes, nibble_avx512bf16_attention_pack,
                        nibble_avx512bf16_attention_run},
     .quantize_rows = nibble_avx512bf16_quantize_rows,
-    .quantized_product = nibble_avx512vnni_quantized_product,
+    .quantized_product = nibble_avx512bf16_quantized_product,
     VECTOR_FUNCTIONS,
 };
 
