@@ -29,11 +29,6 @@ size_t nibble_packed_down_bytes(size_t in, size_t rank) {
   return padded_rank(rank) * in * sizeof(uint16_t);
 }
 
-/// The f32 sums of 32 outputs.
-size_t nibble_quantized_scratch_bytes(size_t rows) {
-  return rows * 2 * TILE * sizeof(float);
-}
-
 /// Where the 32 bits lie that hold inputs `input` ... `input` + 7 of an output, the first four in
 /// the low halves of their bytes.
 static size_t word_of(size_t in, size_t output, size_t input) {

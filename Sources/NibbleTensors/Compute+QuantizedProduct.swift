@@ -1,11 +1,13 @@
 internal import CNibbleKernels
 
 extension Compute {
-    /// Rows multiplied at once by one thread, in whole tiles of every kernel. Fewer read the weights more often: 96 cost
-    /// 5 % at 3072 × 3072, 48 cost 15 %; more win nothing.
-    private static let quantizedRowBlock = 192
-    /// Outputs multiplied at once by one thread, in whole panels of 32.
-    private static let quantizedOutputTile = 384
+    /// Rows multiplied at once by one thread, in whole tiles of 12.
+    private static let quantizedRowBlock = 384
+    /// Weights multiplied at once by one thread, in bytes: they pass by from the second cache for every few rows. Twice
+    /// as many cost 10 % where a core has 1 MiB.
+    private static let quantizedTileBytes = 384 << 10
+    /// Outputs multiplied at once by one thread at most: enough parts for many threads.
+    private static let quantizedOutputTile = 128
     /// Rows quantized at once by one thread.
     private static let quantizedPiece = 24
     /// Rows that are quantized before they are multiplied: enough parts for many threads, and at 12288 channels 9 MiB
@@ -34,16 +36,13 @@ extension Compute {
         workspace.scope {
             let rows = min(x.rows, Self.quantizedStretch)
             let input = quantizedRows(rows, weights)
-            let scratchBytes = nibble_quantized_scratch_bytes(Self.quantizedRowBlock)
-            let scratch = workspace.tensor([pool.threadCount, scratchBytes], .uint8)
             for first in stride(from: 0, to: x.rows, by: Self.quantizedStretch) {
                 let stretch = first..<min(first + Self.quantizedStretch, x.rows)
                 quantize(x.rows(stretch), weights, bits, into: input)
                 for (outputs, activation) in [(0..<border, activation), (border..<weights.output, .identity)]
                 where !outputs.isEmpty {
                     multiply(
-                        input, weights, outputs, into: y.rows(stretch), gelu: activation == .geluTanh, accumulation,
-                        scratch: scratch)
+                        input, weights, outputs, into: y.rows(stretch), gelu: activation == .geluTanh, accumulation)
                 }
             }
         }
@@ -52,10 +51,12 @@ extension Compute {
     /// Memory for quantized rows, until the end of the scope.
     private func quantizedRows(_ rows: Int, _ weights: QuantizedWeights) -> nibble_quantized_rows {
         let groups = weights.input / QuantizedWeights.groupSize
+        let height = Int(NIBBLE_TILE_ROWS)
+        let rows = (rows + height - 1) / height * height
         return nibble_quantized_rows(
-            rows: rows, codes: workspace.tensor([rows, weights.input], .int8).mutable(Int8.self),
-            scales: workspace.tensor([groups, rows], .float32).mutable(Float.self),
-            starts: workspace.tensor([groups, rows], .int32).mutable(Int32.self),
+            codes: workspace.tensor([rows, weights.input], .int8).mutable(Int8.self),
+            scales: workspace.tensor([rows, groups], .float32).mutable(Float.self),
+            starts: workspace.tensor([rows, groups], .int32).mutable(Int32.self),
             branch: workspace.tensor([rows, weights.rank], .float32).mutable(Float.self))
     }
 
@@ -72,26 +73,29 @@ extension Compute {
         }
     }
 
-    /// Parts that follow each other share their rows, which then come from a near cache.
+    /// Parts that follow each other share their rows, which then come from the last cache.
     private func multiply(
         _ input: nibble_quantized_rows, _ weights: QuantizedWeights, _ outputs: Range<Int>, into y: Tensor, gelu: Bool,
-        _ accumulation: Accumulation, scratch: Tensor
+        _ accumulation: Accumulation
     ) {
-        let outputTiles = (outputs.count + Self.quantizedOutputTile - 1) / Self.quantizedOutputTile
+        // In whole panels of 32.
+        let fitting = max(Self.quantizedTileBytes / (weights.input / 2) / 32 * 32, 32)
+        let outputTile = min(fitting, Self.quantizedOutputTile)
+        let outputTiles = (outputs.count + outputTile - 1) / outputTile
         let rowBlocks = (y.rows + Self.quantizedRowBlock - 1) / Self.quantizedRowBlock
         let macs = y.rows * outputs.count * weights.input
-        run("4-bit product", rowBlocks * outputTiles, multiplyAdds: macs) { part, worker in
+        run("4-bit product", rowBlocks * outputTiles, multiplyAdds: macs) { part, _ in
             let firstRow = part / outputTiles * Self.quantizedRowBlock
-            let firstOutput = outputs.lowerBound + part % outputTiles * Self.quantizedOutputTile
+            let firstOutput = outputs.lowerBound + part % outputTiles * outputTile
             let rowCount = min(Self.quantizedRowBlock, y.rows - firstRow)
-            let outputCount = min(Self.quantizedOutputTile, outputs.upperBound - firstOutput)
+            let outputCount = min(outputTile, outputs.upperBound - firstOutput)
             var layer = weights.layer
             var input = input
             switch accumulation {
             case .f32:
                 kernels.quantized_product(
                     &layer, &input, firstRow, rowCount, firstOutput, outputCount, gelu, y.mutableAddress,
-                    y.dtype.kernelFloat, y.rowStride, scratch.rows(worker..<worker + 1).mutableAddress)
+                    y.dtype.kernelFloat, y.rowStride)
             case .nunchaku:
                 nibble_product_in_bf16(
                     &layer, &input, firstRow, rowCount, firstOutput, outputCount, gelu, y.mutableAddress,

@@ -38,15 +38,13 @@ static double run_layer(const nibble_kernels *kernels, nibble_activation_codes k
                                   (uint16_t *)halves(nibble_packed_up_bytes(OUT, RANK) / 2).start,
                                   NULL};
   array x = make_random(ROWS, IN, IN, NIBBLE_BF16, 2), y = make(ROWS, OUT, OUT, NIBBLE_BF16);
-  nibble_quantized_rows rows = {ROWS, (int8_t *)make_bytes(ROWS * IN, 64).start,
+  nibble_quantized_rows rows = {(int8_t *)make_bytes(ROWS * IN, 64).start,
                                 (float *)make_bytes(ROWS * groups * 4, 64).start,
                                 (int32_t *)make_bytes(ROWS * groups * 4, 64).start,
                                 (float *)make_bytes(ROWS * RANK * 4, 64).start};
-  array scratch = make_bytes(nibble_quantized_scratch_bytes(ROWS), 64);
   for (int run = 0; run < runs; run++) {
     if (multiply) {
-      kernels->quantized_product(&layer, &rows, 0, ROWS, 0, OUT, false, y.start, y.type, y.stride,
-                                 scratch.start);
+      kernels->quantized_product(&layer, &rows, 0, ROWS, 0, OUT, false, y.start, y.type, y.stride);
     } else {
       kernels->quantize_rows(&layer, kind, x.start, x.type, x.stride, &rows, 0, ROWS);
     }

@@ -7,10 +7,10 @@ import Testing
     private static let kinds = [NIBBLE_CODES_S4, NIBBLE_CODES_U4, NIBBLE_CODES_S8, NIBBLE_CODES_S8_SHIFTED]
 
     /// Inputs around a group and around the 16 groups that a kernel works at once; outputs around tiles of 16 and 32;
-    /// rows around tiles of 6 and 4.
+    /// rows around tiles of 12, 6 and 4.
     private static let shapes: [(rows: Int, input: Int, output: Int, rank: Int)] = [
         (1, 64, 1, 0), (1, 128, 32, 16), (2, 64, 15, 32), (3, 192, 16, 48), (4, 64, 17, 16), (5, 128, 31, 80),
-        (6, 1024, 33, 32), (7, 1088, 48, 16), (13, 2112, 65, 32), (19, 64, 100, 16),
+        (6, 1024, 33, 32), (7, 1088, 48, 16), (13, 2112, 65, 32), (19, 64, 100, 16), (29, 1152, 47, 32),
     ]
 
     @Test(arguments: kinds, [NIBBLE_F32, NIBBLE_BF16])
@@ -108,7 +108,8 @@ import Testing
     }
 
     /// Every term is off by at most 2 u (its scale and the product), a branch's by u; the sum adds one u for each term.
-    /// GELU's slope is below 1.2, and it loses at most 32 u of its argument.
+    /// GELU's slope is below 1.2, and it loses at most 32 u of its argument. Where y is bf16, AVX-512 BF16 rounds the
+    /// branch to bf16 first: half a unit in its last place, 2^-9, and takes subnormal numbers for zero.
     @Test(arguments: [false, true], [NIBBLE_F32, NIBBLE_BF16])
     func product(gelu: Bool, type: nibble_float) throws {
         let plain = try #require(KernelSet.plain)
@@ -120,20 +121,27 @@ import Testing
             let input = QuantizedInput(plain, weights, NIBBLE_CODES_S4, x)
             var expected: [Double] = []
             var bound: [Double] = []
+            var boundOfRoundedBranch: [Double] = []
             for row in 0..<shape.rows {
                 for output in 0..<shape.output {
                     let terms = Self.terms(input, weights, row, output)
                     let sum = terms.reduce(0, +)
                     let lost = Double(terms.count + 3) * 0x1p-24 * terms.reduce(0) { $0 + abs($1) }
+                    let branch = terms.dropFirst(shape.input / 64).dropLast().reduce(0) { $0 + abs($1) }
                     let value = gelu ? Self.gelu(sum) : sum
                     expected.append(value)
-                    bound.append(storedBound(gelu ? 1.2 * lost + 32 * 0x1p-24 * abs(sum) : lost, value, type))
+                    for (extra, isRounded) in [(0, false), (0x1p-9 * branch, true)] {
+                        let lost = lost + extra
+                        let allowed = storedBound(gelu ? 1.2 * lost + 32 * 0x1p-24 * abs(sum) : lost, value, type)
+                        if isRounded { boundOfRoundedBranch.append(allowed) } else { bound.append(allowed) }
+                    }
                 }
             }
             var checker = RowChecker()
             for set in KernelSet.supported {
                 let y = input.product(set, weights, gelu: gelu, type: type)
-                checker.check(set, y.values, expected, bound, "\(shape)")
+                let roundsBranch = set.table.isa == NIBBLE_ISA_AVX512BF16 && type == NIBBLE_BF16
+                checker.check(set, y.values, expected, roundsBranch ? boundOfRoundedBranch : bound, "\(shape)")
                 #expect(y.isIntact && input.isIntact && weights.isIntact, "\(set.name) \(shape)")
             }
         }

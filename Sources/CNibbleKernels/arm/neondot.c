@@ -16,17 +16,16 @@
 #include "../vector/quantized_product.h"
 
 INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t *weights,
-                      size_t tile_bytes, ints sums[PRODUCT_ROWS][PRODUCT_VECTORS], int rows,
-                      int tiles) {
+                      size_t tile_bytes, ints sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles) {
   (void)tile_bytes, (void)tiles;  // one
   int32x4_t exact[PRODUCT_ROWS][4];
-  UNROLL for (int row = 0; row < rows; row++) {
+  UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
     UNROLL for (int v = 0; v < 4; v++) exact[row][v] = vdupq_n_s32(starts[row]);
   }
   // A register of a row's codes is two steps of eight inputs; a lane of it four inputs.
   UNROLL for (int pair = 0; pair < GROUP / 16; pair++) {
     int8x16_t activations[PRODUCT_ROWS];
-    UNROLL for (int row = 0; row < rows; row++) {
+    UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
       activations[row] = vld1q_s8(codes + row * GROUP + pair * 16);
     }
     UNROLL for (int v = 0; v < 4; v++) {
@@ -36,7 +35,7 @@ INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t 
       int8x16_t first_high = vreinterpretq_s8_u8(vshrq_n_u8(first, 4));
       int8x16_t second_low = vreinterpretq_s8_u8(vandq_u8(second, vdupq_n_u8(15)));
       int8x16_t second_high = vreinterpretq_s8_u8(vshrq_n_u8(second, 4));
-      UNROLL for (int row = 0; row < rows; row++) {
+      UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
         int32x4_t sum = exact[row][v];
         sum = vdotq_laneq_s32(sum, first_low, activations[row], 0);
         sum = vdotq_laneq_s32(sum, first_high, activations[row], 1);
@@ -45,7 +44,7 @@ INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t 
       }
     }
   }
-  UNROLL for (int row = 0; row < rows; row++) {
+  UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
     UNROLL for (int v = 0; v < 4; v++) sums[row][v] = (ints)exact[row][v];
   }
 }
@@ -53,10 +52,9 @@ INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t 
 void nibble_neondot_quantized_product(const nibble_quantized_layer *layer,
                                       const nibble_quantized_rows *x, size_t first_row,
                                       size_t row_count, size_t first_output, size_t output_count,
-                                      bool gelu, void *y, nibble_float y_type, size_t y_stride,
-                                      void *scratch) {
+                                      bool gelu, void *y, nibble_float y_type, size_t y_stride) {
   quantized_product(layer, x, first_row, row_count, first_output, output_count, gelu, y, y_type,
-                    y_stride, scratch);
+                    y_stride);
 }
 
 #pragma clang attribute pop

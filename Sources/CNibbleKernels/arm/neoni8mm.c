@@ -16,19 +16,15 @@
 #include "../vector/quantized_product.h"
 
 INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t *weights,
-                      size_t tile_bytes, ints sums[PRODUCT_ROWS][PRODUCT_VECTORS], int rows,
-                      int tiles) {
+                      size_t tile_bytes, ints sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles) {
   (void)tile_bytes, (void)tiles;  // one
   enum { PAIRS = PRODUCT_ROWS / 2 };
-  const int pairs = (rows + 1) / 2;
   int32x4_t exact[PAIRS][8] = {};
   UNROLL for (int step = 0; step < GROUP / 8; step++) {
     int8x16_t activations[PAIRS];
-    UNROLL for (int pair = 0; pair < pairs; pair++) {
-      // A row without a neighbor is its own.
-      int first = 2 * pair, second = first + 1 < rows ? first + 1 : first;
-      activations[pair] = vcombine_s8(vld1_s8(codes + first * GROUP + step * 8),
-                                      vld1_s8(codes + second * GROUP + step * 8));
+    UNROLL for (int pair = 0; pair < PAIRS; pair++) {
+      const int8_t *two = codes + 2 * pair * GROUP + step * 8;
+      activations[pair] = vcombine_s8(vld1_s8(two), vld1_s8(two + GROUP));
     }
     UNROLL for (int v = 0; v < 4; v++) {
       // Inputs 0 ... 3 and 4 ... 7 of an output, brought together.
@@ -37,7 +33,7 @@ INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t 
       int32x4_t high = vreinterpretq_s32_u8(vshrq_n_u8(packed, 4));
       int8x16_t outputs[2] = {vreinterpretq_s8_s32(vzip1q_s32(low, high)),
                               vreinterpretq_s8_s32(vzip2q_s32(low, high))};
-      UNROLL for (int pair = 0; pair < pairs; pair++) {
+      UNROLL for (int pair = 0; pair < PAIRS; pair++) {
         UNROLL for (int i = 0; i < 2; i++) {
           exact[pair][2 * v + i] =
               vmmlaq_s32(exact[pair][2 * v + i], activations[pair], outputs[i]);
@@ -45,7 +41,7 @@ INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t 
       }
     }
   }
-  UNROLL for (int row = 0; row < rows; row++) {
+  UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
     UNROLL for (int v = 0; v < 4; v++) {
       int64x2_t first = vreinterpretq_s64_s32(exact[row / 2][2 * v]);
       int64x2_t second = vreinterpretq_s64_s32(exact[row / 2][2 * v + 1]);
@@ -58,10 +54,9 @@ INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t 
 void nibble_neoni8mm_quantized_product(const nibble_quantized_layer *layer,
                                        const nibble_quantized_rows *x, size_t first_row,
                                        size_t row_count, size_t first_output, size_t output_count,
-                                       bool gelu, void *y, nibble_float y_type, size_t y_stride,
-                                       void *scratch) {
+                                       bool gelu, void *y, nibble_float y_type, size_t y_stride) {
   quantized_product(layer, x, first_row, row_count, first_output, output_count, gelu, y, y_type,
-                    y_stride, scratch);
+                    y_stride);
 }
 
 #pragma clang attribute pop

@@ -140,15 +140,15 @@ typedef struct NIBBLE_SENDABLE nibble_kernels {
                         const void *x, nibble_float x_type, size_t x_stride,
                         const nibble_quantized_rows *to, size_t first, size_t count);
 
-  /// y = codes Wᵀ + branch upᵀ + bias, then GELU (tanh) if asked, for rows first_row ..< first_row
-  /// + row_count of x and outputs first_output (a multiple of 32) ..< first_output + output_count.
-  /// y, f32 or bf16, points at row 0 and output 0 of all. Sums within a group are exact; scaled,
-  /// they are added in f32, groups ascending, then ranks, then the bias. scratch is of
-  /// `nibble_quantized_scratch_bytes`, aligned to 64, one thread's at a time.
+  /// y = codes Wᵀ + branch upᵀ + bias, then GELU (tanh) if asked, for rows first_row (a multiple of
+  /// 12) ..< first_row + row_count of x and outputs first_output (a multiple of 32) ..<
+  /// first_output + output_count. y, f32 or bf16, points at row 0 and output 0 of all. Sums within
+  /// a group are exact; scaled, they are added in f32, groups ascending, then ranks, then the bias;
+  /// on AVX-512 BF16, where y is bf16, the branch is rounded to bf16 before.
   void (*quantized_product)(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
                             size_t first_row, size_t row_count, size_t first_output,
                             size_t output_count, bool gelu, void *y, nibble_float y_type,
-                            size_t y_stride, void *scratch);
+                            size_t y_stride);
 
   /// y[out] = (code · scale + zero) x + bias for one row, outputs first ..< first + count (first a
   /// multiple of 16): W4A16. x f32 [in]; codes, scales and zeros in the order of

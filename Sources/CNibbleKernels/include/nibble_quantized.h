@@ -36,9 +36,10 @@ extern "C" {
 #define NIBBLE_SENDABLE __attribute__((swift_attr("@Sendable")))
 
 enum {
-  NIBBLE_GROUP = 64,         ///< inputs that share a scale
-  NIBBLE_TILE_OUTPUTS = 16,  ///< outputs that lie together
-  NIBBLE_RANK_MULTIPLE = 16  ///< what a rank is padded to
+  NIBBLE_GROUP = 64,          ///< inputs that share a scale
+  NIBBLE_TILE_OUTPUTS = 16,   ///< outputs that lie together
+  NIBBLE_RANK_MULTIPLE = 16,  ///< what a rank is padded to
+  NIBBLE_TILE_ROWS = 12       ///< quantized rows that lie together: whole tiles of every kernel
 };
 
 /// What activations are quantized to. A group's largest magnitude sets its scale.
@@ -65,18 +66,22 @@ typedef struct NIBBLE_SENDABLE nibble_quantized_layer {
   const float *_Nullable bias;  ///< [out]; NULL: 0
 } nibble_quantized_layer;
 
-/// Quantized rows. Group by group, so that the rows that are worked together lie together.
+/// Quantized rows in tiles of 12, one behind the other, and within a tile group by group: what is
+/// worked together lies together. The last tile has room for 12 rows however few it holds; what
+/// lies in that room is read, but nothing comes of it.
 typedef struct NIBBLE_SENDABLE nibble_quantized_rows {
-  size_t rows;      ///< how many the arrays have room for
-  int8_t *codes;    ///< [in / 64, rows, 64], aligned to 64 bytes
-  float *scales;    ///< [in / 64, rows]
-  int32_t *starts;  ///< [in / 64, rows]: -8 times the sum of the codes, what the + 8 of the weights
-                    ///< adds too much
-  float *branch;    ///< [rows, rank]: x downᵀ
+  int8_t *codes;  ///< [⌈rows / 12⌉, in / 64, 12, 64], aligned to 64 bytes
+  float *scales;  ///< [⌈rows / 12⌉, in / 64, 12]
+  int32_t *starts;  ///< [⌈rows / 12⌉, in / 64, 12]: -8 times the sum of the codes, what the + 8 of
+                    ///< the weights adds too much
+  float *branch;  ///< [⌈rows / 12⌉, 12, rank]: x downᵀ
 } nibble_quantized_rows;
 
-/// What a product of so many rows needs besides its operands.
-size_t nibble_quantized_scratch_bytes(size_t rows);
+/// Where the scale of a row's group is; its codes are at 64 times that.
+static inline size_t nibble_index_of_group(size_t in, size_t row, size_t group) {
+  size_t tile = row / NIBBLE_TILE_ROWS, groups = in / NIBBLE_GROUP;
+  return (tile * groups + group) * NIBBLE_TILE_ROWS + row % NIBBLE_TILE_ROWS;
+}
 
 /// Bytes of each packed array.
 size_t nibble_packed_codes_bytes(size_t in, size_t out);

@@ -40,7 +40,7 @@ static void quantize_row(const nibble_quantized_layer *layer, nibble_activation_
     float smoothed[GROUP];
     float absmax = smooth_group(layer, kind, x, type, group * GROUP, smoothed);
     nibble_group_scale scale = nibble_scale_of_group(absmax, kind);
-    size_t index = group * to->rows + row;
+    size_t index = nibble_index_of_group(layer->in, row, group);
     int32_t sum = 0;
     for (size_t i = 0; i < GROUP; i++) {
       int8_t code = code_of(smoothed[i], scale, kind);
@@ -92,9 +92,7 @@ static float gelu_of(float x) {
 void nibble_plain_quantized_product(const nibble_quantized_layer *layer,
                                     const nibble_quantized_rows *x, size_t first_row,
                                     size_t row_count, size_t first_output, size_t output_count,
-                                    bool gelu, void *y, nibble_float y_type, size_t y_stride,
-                                    void *scratch) {
-  (void)scratch;
+                                    bool gelu, void *y, nibble_float y_type, size_t y_stride) {
   size_t groups = layer->in / GROUP;
   for (size_t row = first_row; row < first_row + row_count; row++) {
     void *target = nibble_mutable_row(y, y_type, y_stride, row);
@@ -102,7 +100,8 @@ void nibble_plain_quantized_product(const nibble_quantized_layer *layer,
       size_t tile = output / TILE_OUTPUTS, lane = output % TILE_OUTPUTS;
       float sum = 0;
       for (size_t group = 0; group < groups; group++) {
-        size_t index = group * x->rows + row, block = tile * groups + group;
+        size_t index = nibble_index_of_group(layer->in, row, group);
+        size_t block = tile * groups + group;
         int32_t exact = group_sum(x->codes + index * GROUP, x->starts[index],
                                   layer->codes + block * 512 + 4 * lane);
         float scale = nibble_float_of_bf16(layer->scales[block * TILE_OUTPUTS + lane]);
@@ -182,7 +181,7 @@ static void sums_in_bf16(const nibble_quantized_layer *layer, const nibble_quant
     int8_t weights[GROUP];
     unpack_group(layer->codes + block * 512 + 4 * lane, weights);
     for (size_t i = 0; i < row_count; i++) {
-      size_t index = group * x->rows + first_row + i;
+      size_t index = nibble_index_of_group(layer->in, first_row + i, group);
       float exact = (float)dot_of_codes(x->codes + index * GROUP, weights);
       float scale = round_to_bf16(x->scales[index] * weight_scale);
       sums[i] = bf16_of_double((double)round_to_bf16(exact) * scale + sums[i]);

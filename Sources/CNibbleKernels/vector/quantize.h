@@ -116,7 +116,7 @@ INLINE void quantize_group_of_rows(const nibble_quantized_layer *layer,
       if (layer->smooth) value /= load(layer->smooth, NIBBLE_F32, start + i * WIDTH);
       smoothed[i] = round_to_bf16(value);
     }
-    quantize_group(smoothed, kind, to, group * to->rows + first + row);
+    quantize_group(smoothed, kind, to, nibble_index_of_group(layer->in, first + row, group));
   }
   size_t rank = layer->rank, r = 0;
   const uint16_t *down = layer->down + start * rank;

@@ -11,53 +11,55 @@
 #endif
 
 enum {
-  TILE_VECTORS_OF_OUTPUTS = TILE_OUTPUTS / WIDTH,
-  PRODUCT_VECTORS = PRODUCT_TILES * TILE_VECTORS_OF_OUTPUTS,
-  PANEL_OUTPUTS = 2 * TILE_OUTPUTS,  ///< outputs whose sums wait in the scratch memory
+  VECTORS_OF_TILE = TILE_OUTPUTS / WIDTH,
+  PRODUCT_VECTORS = PRODUCT_TILES * VECTORS_OF_TILE,
   GROUP_BYTES = TILE_OUTPUTS * GROUP / 2,
-  /// Groups of a panel that are worked with all rows before the next: 16 KiB of weights, which
-  /// stay in the first cache beside the sums and a few rows.
-  BLOCK_GROUPS = 16
 };
+_Static_assert(NIBBLE_TILE_ROWS % PRODUCT_ROWS == 0, "rows lie in whole tiles");
 
-/// Exact sums of one group: `rows` rows from `codes` on, 64 bytes each, times `tiles` tiles from
-/// `weights` on, `tile_bytes` apart; they begin with `starts`.
+/// What a call is asked for.
+typedef struct product {
+  const nibble_quantized_layer *layer;
+  const nibble_quantized_rows *x;
+  size_t row_end, output_end;
+  bool gelu;
+  void *y;
+  nibble_float y_type;
+  size_t y_stride;
+} product;
+
+/// Exact sums of one group: PRODUCT_ROWS rows from `codes` on, 64 bytes each, times `tiles` tiles
+/// from `weights` on, `tile_bytes` apart; they begin with `starts`.
 INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t *weights,
-                      size_t tile_bytes, ints sums[PRODUCT_ROWS][PRODUCT_VECTORS], int rows,
-                      int tiles);
+                      size_t tile_bytes, ints sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles);
 
-/// Adds groups first ..< end to the sums of a few rows and outputs.
-INLINE void add_groups(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
-                       size_t row, size_t tile, size_t first, size_t end, float *sums, int rows,
-                       int tiles) {
-  size_t groups = layer->in / GROUP, tile_bytes = groups * GROUP_BYTES;
-  floats totals[PRODUCT_ROWS][PRODUCT_VECTORS];
-  UNROLL for (int r = 0; r < rows; r++) {
-    UNROLL for (int v = 0; v < tiles * TILE_VECTORS_OF_OUTPUTS; v++) {
-      totals[r][v] =
-          first == 0 ? (floats){} : load(sums + r * PANEL_OUTPUTS, NIBBLE_F32, v * WIDTH);
-    }
-  }
-  for (size_t group = first; group < end; group++) {
-    size_t index = group * x->rows + row;
+/// The sums of a few rows and outputs over all groups. The rows' codes stay in the first cache, at
+/// least for few inputs, while the weights of one panel of outputs after the other pass by.
+INLINE void sum_groups(const product *p, size_t row, size_t tile,
+                       floats sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles) {
+  size_t groups = p->layer->in / GROUP, tile_bytes = groups * GROUP_BYTES;
+  size_t index = nibble_index_of_group(p->layer->in, row, 0);
+  const int8_t *codes = p->x->codes + index * GROUP;
+  const int32_t *starts = p->x->starts + index;
+  const float *scales = p->x->scales + index;
+  const uint8_t *weights = p->layer->codes + tile * tile_bytes;
+  const uint16_t *weight_scales = p->layer->scales + tile * groups * TILE_OUTPUTS;
+  for (size_t group = 0; group < groups; group++) {
     ints exact[PRODUCT_ROWS][PRODUCT_VECTORS];
-    sum_group(x->codes + index * GROUP, x->starts + index,
-              layer->codes + tile * tile_bytes + group * GROUP_BYTES, tile_bytes, exact, rows,
-              tiles);
-    UNROLL for (int v = 0; v < tiles * TILE_VECTORS_OF_OUTPUTS; v++) {
-      size_t at = (tile + v / TILE_VECTORS_OF_OUTPUTS) * groups + group;
-      floats scale =
-          load(layer->scales, NIBBLE_BF16, at * TILE_OUTPUTS + v % TILE_VECTORS_OF_OUTPUTS * WIDTH);
-      UNROLL for (int r = 0; r < rows; r++) {
+    sum_group(codes, starts, weights, tile_bytes, exact, tiles);
+    UNROLL for (int v = 0; v < tiles * VECTORS_OF_TILE; v++) {
+      floats scale = load(weight_scales + v / VECTORS_OF_TILE * groups * TILE_OUTPUTS, NIBBLE_BF16,
+                          v % VECTORS_OF_TILE * WIDTH);
+      UNROLL for (int r = 0; r < PRODUCT_ROWS; r++) {
         floats sum = __builtin_convertvector(exact[r][v], floats);
-        totals[r][v] = multiply_add(sum, scale * broadcast(x->scales[index + r]), totals[r][v]);
+        sums[r][v] = multiply_add(sum, scale * broadcast(scales[r]), sums[r][v]);
       }
     }
-  }
-  UNROLL for (int r = 0; r < rows; r++) {
-    UNROLL for (int v = 0; v < tiles * TILE_VECTORS_OF_OUTPUTS; v++) {
-      store(sums + r * PANEL_OUTPUTS, NIBBLE_F32, v * WIDTH, totals[r][v]);
-    }
+    codes += NIBBLE_TILE_ROWS * GROUP;
+    starts += NIBBLE_TILE_ROWS;
+    scales += NIBBLE_TILE_ROWS;
+    weights += GROUP_BYTES;
+    weight_scales += TILE_OUTPUTS;
   }
 }
 
@@ -69,108 +71,118 @@ INLINE floats gelu_of(floats x) {
   return x / one_plus_exponential(z);
 }
 
-/// Low-rank up-projection, bias, GELU and the rounding to y's type.
-INLINE void finish(const nibble_quantized_layer *layer, const nibble_quantized_rows *x, size_t row,
-                   size_t tile, const float *sums, bool gelu, void *y, nibble_float y_type,
-                   size_t y_stride, size_t end, int rows, int tiles) {
-  floats totals[PRODUCT_ROWS][PRODUCT_VECTORS];
-  UNROLL for (int r = 0; r < rows; r++) {
-    UNROLL for (int v = 0; v < tiles * TILE_VECTORS_OF_OUTPUTS; v++) {
-      totals[r][v] = load(sums + r * PANEL_OUTPUTS, NIBBLE_F32, v * WIDTH);
-    }
-  }
-  const float *branch = x->branch + row * layer->rank;
-  for (size_t rank = 0; rank < layer->rank; rank++) {
-    UNROLL for (int v = 0; v < tiles * TILE_VECTORS_OF_OUTPUTS; v++) {
-      size_t at = (tile + v / TILE_VECTORS_OF_OUTPUTS) * layer->rank + rank;
-      floats up =
-          load(layer->up, NIBBLE_BF16, at * TILE_OUTPUTS + v % TILE_VECTORS_OF_OUTPUTS * WIDTH);
-      UNROLL for (int r = 0; r < rows; r++) {
-        totals[r][v] = multiply_add(up, broadcast(branch[r * layer->rank + rank]), totals[r][v]);
+/// Adds the low-rank up-projection.
+INLINE void add_up(const product *p, size_t row, size_t tile,
+                   floats sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles) {
+  size_t rank = p->layer->rank;
+  const float *branch = p->x->branch + row * rank;
+  const uint16_t *up = p->layer->up + tile * rank * TILE_OUTPUTS;
+  for (size_t i = 0; i < rank; i++, up += TILE_OUTPUTS) {
+    UNROLL for (int v = 0; v < tiles * VECTORS_OF_TILE; v++) {
+      floats weights = load(up + v / VECTORS_OF_TILE * rank * TILE_OUTPUTS, NIBBLE_BF16,
+                            v % VECTORS_OF_TILE * WIDTH);
+      UNROLL for (int r = 0; r < PRODUCT_ROWS; r++) {
+        sums[r][v] = multiply_add(weights, broadcast(branch[r * rank + i]), sums[r][v]);
       }
     }
   }
-  UNROLL for (int v = 0; v < tiles * TILE_VECTORS_OF_OUTPUTS; v++) {
+}
+
+#ifdef MULTIPLY_ADD_PAIRS
+/// The same of the branch rounded to bf16, two ranks at a time: half the multiplications, and an
+/// error like that of an output's own rounding to bf16.
+INLINE void add_up_in_pairs(const product *p, size_t row, size_t tile,
+                            floats sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles) {
+  enum { RANKS = NIBBLE_RANK_MULTIPLE };
+  size_t rank = p->layer->rank;
+  const float *branch = p->x->branch + row * rank;
+  const uint16_t *up = p->layer->up + tile * rank * TILE_OUTPUTS;
+  for (size_t first = 0; first < rank; first += RANKS) {
+    uint32_t pairs[PRODUCT_ROWS][RANKS / 2];
+    UNROLL for (int r = 0; r < PRODUCT_ROWS; r++) {
+      store_rounded(pairs[r], load(branch + r * rank + first, NIBBLE_F32, 0));
+    }
+    for (int pair = 0; pair < RANKS / 2; pair++, up += 2 * TILE_OUTPUTS) {
+      UNROLL for (int v = 0; v < tiles; v++) {
+        const uint16_t *two = up + v * rank * TILE_OUTPUTS;
+        uints even = (uints)load(two, NIBBLE_BF16, 0), odd = (uints)load(two, NIBBLE_BF16, WIDTH);
+        UNROLL for (int r = 0; r < PRODUCT_ROWS; r++) {
+          sums[r][v] = MULTIPLY_ADD_PAIRS(sums[r][v], pairs[r][pair], even >> 16 | odd);
+        }
+      }
+    }
+  }
+}
+#else
+#define add_up_in_pairs add_up
+#endif
+
+/// Rounds the sums to y's type, after GELU if asked.
+INLINE void write_sums(const product *p, size_t row, size_t tile, nibble_float y_type,
+                       floats sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles) {
+  UNROLL for (int v = 0; v < tiles * VECTORS_OF_TILE; v++) {
     size_t output = tile * TILE_OUTPUTS + v * WIDTH;
-    if (output >= end) break;
-    size_t count = end - output < WIDTH ? end - output : WIDTH;
-    floats bias = layer->bias ? load_part(layer->bias, NIBBLE_F32, output, count) : (floats){};
-    UNROLL for (int r = 0; r < rows; r++) {
-      floats value = totals[r][v] + bias;
-      if (gelu) value = gelu_of(value);
-      store_part(nibble_mutable_row(y, y_type, y_stride, row + r), y_type, output, count, value);
+    if (output >= p->output_end) break;
+    size_t count = p->output_end - output < WIDTH ? p->output_end - output : WIDTH;
+    UNROLL for (int r = 0; r < PRODUCT_ROWS; r++) {
+      if (row + r >= p->row_end) break;
+      floats value = p->gelu ? gelu_of(sums[r][v]) : sums[r][v];
+      void *y = nibble_mutable_row(p->y, y_type, p->y_stride, row + r);
+#ifdef MULTIPLY_ADD_PAIRS
+      if (y_type == NIBBLE_BF16 && count == WIDTH) {
+        store_rounded((uint16_t *)y + output, value);
+        continue;
+      }
+#endif
+      store_part(y, y_type, output, count, value);
     }
   }
 }
 
-/// Runs a statement for pieces of `count` rows from `first` on, with ROWS a constant: whole tiles,
-/// then pairs, then one.
-#define EACH_ROWS(first, count, row, ROWS, ...)                   \
-  {                                                               \
-    size_t row = (first), rows_end = (first) + (count);           \
-    for (; row + PRODUCT_ROWS <= rows_end; row += PRODUCT_ROWS) { \
-      enum { ROWS = PRODUCT_ROWS };                               \
-      __VA_ARGS__;                                                \
-    }                                                             \
-    for (; row + 2 <= rows_end; row += 2) {                       \
-      enum { ROWS = 2 };                                          \
-      __VA_ARGS__;                                                \
-    }                                                             \
-    for (; row < rows_end; row++) {                               \
-      enum { ROWS = 1 };                                          \
-      __VA_ARGS__;                                                \
-    }                                                             \
+/// Low-rank up-projection, bias, GELU and the rounding to y's type.
+INLINE void finish(const product *p, size_t row, size_t tile,
+                   floats sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles) {
+  if (p->y_type == NIBBLE_F32) {
+    add_up(p, row, tile, sums, tiles);
+  } else {
+    add_up_in_pairs(p, row, tile, sums, tiles);
   }
-
-/// Asks for some of the codes that are worked after the groups before `end`: a panel's next groups,
-/// or the next panel's first. All are in the first cache when they are needed, if every tile of
-/// rows asks for its share; beyond the last weights it is a hint without effect.
-INLINE void prefetch_codes(const nibble_quantized_layer *layer, size_t tile, size_t end,
-                           size_t first_line, size_t lines, int tiles) {
-  size_t groups = layer->in / GROUP, tile_bytes = groups * GROUP_BYTES;
-  size_t next_tile = end < groups ? tile : tile + tiles, next_group = end < groups ? end : 0;
-  uintptr_t start = (uintptr_t)layer->codes + next_tile * tile_bytes + next_group * GROUP_BYTES;
-  for (size_t line = first_line; line < first_line + lines; line++) {
-    UNROLL for (int t = 0; t < tiles; t++) {
-      __builtin_prefetch((const void *)(start + t * tile_bytes + line * 64));
+  if (p->layer->bias) {
+    UNROLL for (int v = 0; v < tiles * VECTORS_OF_TILE; v++) {
+      size_t output = tile * TILE_OUTPUTS + v * WIDTH;
+      if (output >= p->output_end) break;
+      size_t count = p->output_end - output < WIDTH ? p->output_end - output : WIDTH;
+      floats bias = load_part(p->layer->bias, NIBBLE_F32, output, count);
+      UNROLL for (int r = 0; r < PRODUCT_ROWS; r++) sums[r][v] += bias;
     }
   }
+  FOR_TYPE(p->y_type, TYPE, write_sums(p, row, tile, TYPE, sums, tiles))
 }
 
-INLINE void product_of_panel(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
-                             size_t first_row, size_t row_count, size_t tile, size_t end, bool gelu,
-                             void *y, nibble_float y_type, size_t y_stride, float *sums,
-                             int tiles) {
-  size_t groups = layer->in / GROUP;
-  // Spread evenly over the tiles of rows.
-  size_t lines = BLOCK_GROUPS * GROUP_BYTES / 64 / (row_count / PRODUCT_ROWS + 1) + 1;
-  for (size_t first = 0; first < groups; first += BLOCK_GROUPS) {
-    size_t last = first + BLOCK_GROUPS < groups ? first + BLOCK_GROUPS : groups;
-    size_t line = 0;
-    EACH_ROWS(first_row, row_count, row, ROWS,
-              prefetch_codes(layer, tile, last, line, lines, tiles);
-              line += lines; add_groups(layer, x, row, tile, first, last,
-                                        sums + (row - first_row) * PANEL_OUTPUTS, ROWS, tiles))
-  }
-  EACH_ROWS(first_row, row_count, row, ROWS,
-            FOR_TYPE(y_type, TYPE,
-                     finish(layer, x, row, tile, sums + (row - first_row) * PANEL_OUTPUTS, gelu, y,
-                            TYPE, y_stride, end, ROWS, tiles)))
+// Functions of their own: within the loops around them the compiler would run out of registers.
+__attribute__((noinline)) static void work_tiles(const product *p, size_t row, size_t tile) {
+  floats sums[PRODUCT_ROWS][PRODUCT_VECTORS] = {};
+  sum_groups(p, row, tile, sums, PRODUCT_TILES);
+  finish(p, row, tile, sums, PRODUCT_TILES);
+}
+__attribute__((noinline)) static void work_one_tile(const product *p, size_t row, size_t tile) {
+  floats sums[PRODUCT_ROWS][PRODUCT_VECTORS] = {};
+  sum_groups(p, row, tile, sums, 1);
+  finish(p, row, tile, sums, 1);
 }
 
 static void quantized_product(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
                               size_t first_row, size_t row_count, size_t first_output,
                               size_t output_count, bool gelu, void *y, nibble_float y_type,
-                              size_t y_stride, void *scratch) {
-  size_t end = first_output + output_count, output = first_output;
-  while (output + (PRODUCT_TILES - 1) * TILE_OUTPUTS < end) {
-    product_of_panel(layer, x, first_row, row_count, output / TILE_OUTPUTS, end, gelu, y, y_type,
-                     y_stride, scratch, PRODUCT_TILES);
-    output += PRODUCT_TILES * TILE_OUTPUTS;
-  }
-  if (output < end) {
-    product_of_panel(layer, x, first_row, row_count, output / TILE_OUTPUTS, end, gelu, y, y_type,
-                     y_stride, scratch, 1);
+                              size_t y_stride) {
+  size_t end_row = first_row + row_count, end_output = first_output + output_count;
+  size_t first_tile = first_output / TILE_OUTPUTS;
+  size_t end_tile = (end_output + TILE_OUTPUTS - 1) / TILE_OUTPUTS;
+  product p = {layer, x, end_row, end_output, gelu, y, y_type, y_stride};
+  for (size_t row = first_row; row < end_row; row += PRODUCT_ROWS) {
+    size_t tile = first_tile;
+    for (; tile + PRODUCT_TILES <= end_tile; tile += PRODUCT_TILES) work_tiles(&p, row, tile);
+    if (tile < end_tile) work_one_tile(&p, row, tile);
   }
 }
 

@@ -14,11 +14,10 @@
 #include "../vector/quantized_product.h"
 
 INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t *weights,
-                      size_t tile_bytes, ints sums[PRODUCT_ROWS][PRODUCT_VECTORS], int rows,
-                      int tiles) {
+                      size_t tile_bytes, ints sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles) {
   (void)tile_bytes, (void)tiles;  // one
   const __m256i low_half = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
-  UNROLL for (int row = 0; row < rows; row++) {
+  UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
     UNROLL for (int v = 0; v < 2; v++) sums[row][v] = (ints)_mm256_set1_epi32(starts[row]);
   }
   // Four steps of eight inputs are eight pairs.
@@ -32,7 +31,7 @@ INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t 
           packed = half == 0 ? packed : _mm256_srli_epi16(packed, 4);
           unpacked[v] = _mm256_and_si256(packed, low_half);
         }
-        UNROLL for (int row = 0; row < rows; row++) {
+        UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
           int32_t four;
           memcpy(&four, codes + row * GROUP + step * 8 + half * 4, sizeof four);
           __m256i activations = _mm256_set1_epi32(four);
@@ -43,7 +42,7 @@ INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t 
         }
       }
     }
-    UNROLL for (int row = 0; row < rows; row++) {
+    UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
       UNROLL for (int v = 0; v < 2; v++) {
         sums[row][v] += (ints)_mm256_madd_epi16(pairs[row][v], one);
       }

@@ -35,7 +35,7 @@ const nibble_kernels nibble_avx512bf16_table = {
                        nibble_avx512bf16_attention_run},
     .attention_int8 = &nibble_avx512vnni_int8_attention,
     .quantize_rows = nibble_avx512bf16_quantize_rows,
-    .quantized_product = nibble_avx512vnni_quantized_product,
+    .quantized_product = nibble_avx512bf16_quantized_product,
     VECTOR_FUNCTIONS,
 };
 

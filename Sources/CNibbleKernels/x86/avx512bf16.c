@@ -6,8 +6,8 @@
 
 #include <immintrin.h>
 
-#pragma clang attribute push(                                                          \
-    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma,f16c"))), \
+#pragma clang attribute push(                                                                     \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,fma,f16c"))), \
     apply_to = function)
 
 #define WIDTH 16
@@ -41,7 +41,12 @@ INLINE floats accumulate_pairs(floats sum, uint32_t pair, uints pairs) {
   return (floats)_mm512_dpbf16_ps((__m512)sum, inputs, (__m512bh)pairs);
 }
 
+INLINE void store_rounded(void *y, floats value) {
+  _mm256_storeu_si256((__m256i *)y, (__m256i)_mm512_cvtneps_pbh((__m512)value));
+}
+
 #include "../vector/quantize.h"
+#include "avx512_quantized.h"
 
 _Static_assert(QUERY_BLOCK == NIBBLE_AVX512BF16_QUERY_BLOCK, "the table must tell the query block");
 
@@ -69,6 +74,14 @@ void nibble_avx512bf16_quantize_rows(const nibble_quantized_layer *layer,
                                      nibble_float x_type, size_t x_stride,
                                      const nibble_quantized_rows *to, size_t first, size_t count) {
   quantize_rows(layer, kind, x, x_type, x_stride, to, first, count);
+}
+
+void nibble_avx512bf16_quantized_product(const nibble_quantized_layer *layer,
+                                         const nibble_quantized_rows *x, size_t first_row,
+                                         size_t row_count, size_t first_output, size_t output_count,
+                                         bool gelu, void *y, nibble_float y_type, size_t y_stride) {
+  quantized_product(layer, x, first_row, row_count, first_output, output_count, gelu, y, y_type,
+                    y_stride);
 }
 
 #pragma clang attribute pop

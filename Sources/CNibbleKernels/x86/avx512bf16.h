@@ -16,5 +16,9 @@ void nibble_avx512bf16_quantize_rows(const nibble_quantized_layer *layer,
                                      nibble_activation_codes kind, const void *x,
                                      nibble_float x_type, size_t x_stride,
                                      const nibble_quantized_rows *to, size_t first, size_t count);
+void nibble_avx512bf16_quantized_product(const nibble_quantized_layer *layer,
+                                         const nibble_quantized_rows *x, size_t first_row,
+                                         size_t row_count, size_t first_output, size_t output_count,
+                                         bool gelu, void *y, nibble_float y_type, size_t y_stride);
 
 #endif

@@ -96,10 +96,12 @@ final class QuantizedInput {
 
     init(rows: Int, input: Int, rank: Int) {
         (self.rows, self.input, self.rank) = (rows, input, rank)
-        codesMemory = GuardedMemory(byteCount: rows * input, alignment: 64)
-        scalesMemory = Matrix(columns: rows * input / 64, type: NIBBLE_F32)
-        startsMemory = GuardedMemory(byteCount: rows * input / 16)
-        branchMemory = Matrix(columns: rows * rank, type: NIBBLE_F32)
+        let height = Int(NIBBLE_TILE_ROWS)
+        let padded = (rows + height - 1) / height * height
+        codesMemory = GuardedMemory(byteCount: padded * input, alignment: 64)
+        scalesMemory = Matrix(columns: padded * input / 64, type: NIBBLE_F32)
+        startsMemory = GuardedMemory(byteCount: padded * input / 16)
+        branchMemory = Matrix(columns: padded * rank, type: NIBBLE_F32)
     }
 
     /// Quantizes all rows of x for a case, in two calls where there are several.
@@ -119,15 +121,17 @@ final class QuantizedInput {
 
     var view: nibble_quantized_rows {
         nibble_quantized_rows(
-            rows: rows, codes: codesMemory.start.assumingMemoryBound(to: Int8.self), scales: scalesMemory.floats,
+            codes: codesMemory.start.assumingMemoryBound(to: Int8.self), scales: scalesMemory.floats,
             starts: startsMemory.start.assumingMemoryBound(to: Int32.self), branch: branchMemory.floats)
     }
 
     func code(_ row: Int, _ channel: Int) -> Int8 {
-        view.codes[(channel / 64 * rows + row) * 64 + channel % 64]
+        view.codes[index(row, channel / 64) * 64 + channel % 64]
     }
-    func scale(_ row: Int, _ group: Int) -> Float { view.scales[group * rows + row] }
-    func start(_ row: Int, _ group: Int) -> Int32 { view.starts[group * rows + row] }
+    func scale(_ row: Int, _ group: Int) -> Float { view.scales[index(row, group)] }
+    func start(_ row: Int, _ group: Int) -> Int32 { view.starts[index(row, group)] }
+    /// [⌈rows / 12⌉, input / 64, 12], as `nibble_quantized.h` says.
+    private func index(_ row: Int, _ group: Int) -> Int { (row / 12 * (input / 64) + group) * 12 + row % 12 }
     func branch(_ row: Int, _ rank: Int) -> Float { view.branch[row * self.rank + rank] }
 
     /// Row by row.
@@ -138,14 +142,12 @@ final class QuantizedInput {
     /// y [rows, output], worked in two ranges of rows.
     func product(_ set: KernelSet, _ weights: QuantizedCase, gelu: Bool = false, type: nibble_float) -> Matrix {
         let y = Matrix(rows: rows, columns: weights.output, stride: weights.output + 3, type: type)
-        let scratch = GuardedMemory(byteCount: nibble_quantized_scratch_bytes(rows), alignment: 64)
         var layer = weights.layer
         var view = view
-        let first = rows / 4
+        let first = rows / 2 / Int(NIBBLE_TILE_ROWS) * Int(NIBBLE_TILE_ROWS)
         for range in [0..<first, first..<rows] {
             set.table.quantized_product(
-                &layer, &view, range.lowerBound, range.count, 0, weights.output, gelu, y.pointer, type, y.stride,
-                scratch.start)
+                &layer, &view, range.lowerBound, range.count, 0, weights.output, gelu, y.pointer, type, y.stride)
         }
         return y
     }
@@ -160,7 +162,7 @@ final class QuantizedInput {
 
     private func setScales(_ value: (_ row: Int, _ group: Int) -> Float) {
         for row in 0..<rows {
-            for group in 0..<input / 64 { scalesMemory.floats[group * rows + row] = value(row, group) }
+            for group in 0..<input / 64 { scalesMemory.floats[index(row, group)] = value(row, group) }
         }
     }
 }
