@@ -18,6 +18,9 @@ public final class Storage: @unchecked Sendable {
 
     private let mappedLength: Int
     private static let pageSize = Int(getpagesize())
+    /// Linux reads no more for one call than the device's read-ahead, 128 KiB as it comes, and forgets the rest
+    /// (mm/readahead.c, `force_page_cache_ra`).
+    private static let fetchedAtOnce = 128 << 10
 
     /// Zeroed memory, straight from the system, so that untouched pages cost nothing.
     ///
@@ -74,7 +77,13 @@ public final class Storage: @unchecked Sendable {
         guard path != nil, !range.isEmpty else { return }
         // A page that the range shares with a neighbor may go too: it comes back from the file when it is read.
         let start = range.lowerBound / Self.pageSize * Self.pageSize
-        madvise(base + start, range.upperBound - start, advice == .willNeed ? MADV_WILLNEED : MADV_DONTNEED)
+        guard advice == .willNeed else {
+            madvise(base + start, range.upperBound - start, MADV_DONTNEED)
+            return
+        }
+        for piece in stride(from: start, to: range.upperBound, by: Self.fetchedAtOnce) {
+            madvise(base + piece, min(Self.fetchedAtOnce, range.upperBound - piece), MADV_WILLNEED)
+        }
     }
 }
 
