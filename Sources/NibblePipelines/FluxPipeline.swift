@@ -225,7 +225,7 @@ public actor FluxPipeline {
         }
     }
 
-    var defaults: ResolvedRequest.Defaults {
+    nonisolated var defaults: ResolvedRequest.Defaults {
         ResolvedRequest.Defaults(
             side: autoencoderConfig.sampleSize, latentChannels: autoencoderConfig.latentChannels,
             latentScale: autoencoderConfig.scale, textLength: t5Tokenizer.modelMaxLength,

@@ -51,13 +51,13 @@ extension Compute {
                 }
                 return shape
             }
-            pool.run(heads) { head, _ in
+            run("attention: pack", heads) { head, _ in
                 var shape = shape
                 attention.pack(
                     &shape, k.address + head * headBytes, v.address + head * headBytes,
                     packed.rows(head..<head + 1).mutableAddress)
             }
-            pool.run(heads * queryBlocks) { part, worker in
+            run("attention", heads * queryBlocks, multiplyAdds: 2 * q.rows * k.rows * q.width) { part, worker in
                 let head = part / queryBlocks
                 let first = part % queryBlocks * attention.query_block
                 var shape = biased(head)

@@ -51,7 +51,7 @@ extension Compute {
             outputRows: longest, operand: operand, library: ready.map(\.compiled.scratchBytes).max() ?? 0)
         workspace.scope {
             let scratch = workspace.tensor([pool.threadCount, memory.byteCount], .uint8)
-            pool.run(bands.count) { part, worker in
+            run("convolution", bands.count) { part, worker in
                 let own = scratch.rows(worker..<worker + 1).mutableAddress
                 let y = y.slice(bands[part]).tensor
                 x.write(transform, rows: geometry.inputs(bands[part]), operand, to: own)

@@ -9,7 +9,7 @@ extension Compute {
     public func convert(_ x: Tensor, into y: Tensor) {
         precondition(x.shape == y.shape)
         let width = x.width
-        forRows(x.rows, block: Self.rowBlock) { rows in
+        forRows("convert", x.rows, block: Self.rowBlock) { rows in
             for row in rows {
                 kernels.convert(
                     x.address + row * x.rowStride * x.dtype.byteSize, x.dtype.kernelFloat,
@@ -26,7 +26,7 @@ extension Compute {
     ///   - gate: `[n]` f32; nil: 1.
     public func add(_ branch: Tensor, to stream: Tensor, gate: Tensor? = nil) {
         precondition(stream.shape == branch.shape && stream.dtype == .float32)
-        forRows(stream.rows, block: Self.rowBlock) { rows in
+        forRows("gated add", stream.rows, block: Self.rowBlock) { rows in
             let stream = stream.rows(rows)
             let branch = branch.rows(rows)
             kernels.gated_add(
@@ -38,7 +38,7 @@ extension Compute {
     /// x *= y, element by element, of matrices of one type.
     public func multiply(_ x: Tensor, by y: Tensor) {
         precondition(x.shape == y.shape && x.dtype == y.dtype)
-        forRows(x.rows, block: Self.rowBlock) { rows in
+        forRows("multiply", x.rows, block: Self.rowBlock) { rows in
             let x = x.rows(rows)
             let y = y.rows(rows)
             kernels.multiply(
@@ -50,13 +50,17 @@ extension Compute {
     public func add(constant: Float, to x: Tensor) {
         precondition(x.dtype == .float32 && x.isContiguous)
         let elements = x.mutable(Float.self)
-        for index in 0..<x.elementCount { elements[index] += constant }
+        measured("add constant") {
+            for index in 0..<x.elementCount { elements[index] += constant }
+        }
     }
 
     /// y = x / (1 + exp(-x)), element by element of contiguous tensors; x is f32.
     public func silu(_ x: Tensor, into y: Tensor) {
         precondition(x.shape == y.shape && x.dtype == .float32 && x.isContiguous && y.isContiguous)
-        kernels.silu(x.readable(Float.self), y.mutableAddress, y.dtype.kernelFloat, x.elementCount)
+        measured("SiLU") {
+            kernels.silu(x.readable(Float.self), y.mutableAddress, y.dtype.kernelFloat, x.elementCount)
+        }
     }
 
     /// Whether all elements are finite numbers.

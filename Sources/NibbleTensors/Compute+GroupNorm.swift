@@ -64,7 +64,7 @@ extension Compute {
         let bands = FeatureMap.bands(of: x.rows, height: x.height, width: x.width)
         workspace.scope {
             let partial = workspace.tensor([bands.count, 2 * channels], .float64)
-            pool.run(bands.count) { part, _ in
+            run("group norm: statistics", bands.count) { part, _ in
                 let sums = partial.rows(part..<part + 1).mutable(Double.self)
                 sums.update(repeating: 0, count: 2 * channels)
                 let x = x.slice(bands[part]).tensor
@@ -90,7 +90,7 @@ extension Compute {
     ///   - y: `[pixels, channels]`, f32 or bf16.
     public func scale(_ x: Tensor, by scale: ChannelScale, into y: Tensor) {
         precondition(x.shape == y.shape && scale.gain.elementCount == x.width)
-        forRows(x.rows, block: 256) { rows in
+        forRows("scale and offset", x.rows, block: 256) { rows in
             kernels.scaleOffset(x.rows(rows), by: scale, silu: false, into: y.rows(rows))
         }
     }

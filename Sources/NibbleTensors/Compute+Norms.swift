@@ -11,7 +11,7 @@ extension Compute {
     ///   - y: `[rows, n]`, f32 or bf16.
     public func layerNorm(_ x: Tensor, gain: Tensor?, offset: Tensor?, epsilon: Float, into y: Tensor) {
         precondition(x.shape == y.shape && x.dtype == .float32)
-        forRows(x.rows, block: Self.rowBlock) { rows in
+        forRows("layer norm", x.rows, block: Self.rowBlock) { rows in
             let x = x.rows(rows)
             let y = y.rows(rows)
             kernels.layer_norm(
@@ -29,7 +29,7 @@ extension Compute {
     ///   - y: `[rows, n]`, f32 or bf16.
     public func rmsNorm(_ x: Tensor, gain: Tensor, epsilon: Float, into y: Tensor) {
         precondition(x.shape == y.shape && x.dtype == .float32)
-        forRows(x.rows, block: Self.rowBlock) { rows in
+        forRows("RMS norm", x.rows, block: Self.rowBlock) { rows in
             let x = x.rows(rows)
             let y = y.rows(rows)
             kernels.rms_norm(
@@ -49,7 +49,7 @@ extension Compute {
     public func rmsNormRotary(_ x: Tensor, gain: Tensor, epsilon: Float, rotary: RotaryAngles) {
         let headDim = gain.elementCount
         precondition(x.width % headDim == 0 && rotary.cosine.shape == [x.rows, headDim / 2])
-        forRows(x.rows, block: Self.rowBlock) { rows in
+        forRows("head norm and rotation", x.rows, block: Self.rowBlock) { rows in
             let x = x.rows(rows)
             kernels.rms_norm_rotary(
                 x.mutableAddress, x.dtype.kernelFloat, x.rowStride, rows.count, x.width / headDim, headDim,

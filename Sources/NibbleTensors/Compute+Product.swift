@@ -103,7 +103,7 @@ extension Compute {
 
     /// One row: reading the weights is all the work, so they are read once, in place, by our own kernel.
     private func rowProduct(_ x: Tensor, _ weight: Tensor, bias: Tensor?, into y: Tensor) {
-        forRows(weight.rows, block: 256) { outputs in
+        forRows("row product", weight.rows, block: 256, multiplyAdds: weight.elementCount) { outputs in
             let weight = weight.rows(outputs)
             kernels.row_product(
                 x.readable(Float.self), weight.address, weight.dtype.kernelFloat, weight.rowStride,
@@ -128,7 +128,7 @@ extension Compute {
             let scratch = workspace.tensor([pool.threadCount, scratchBytes], .uint8)
             let converted = workspace.tensor(
                 [mustConvert ? pool.threadCount : 0, Self.outputTile * weight.width], x.dtype)
-            pool.run(rowTiles * outputTiles) { part, worker in
+            run("product", rowTiles * outputTiles, multiplyAdds: x.rows * weight.elementCount) { part, worker in
                 let rows = part % rowTiles * tileRows..<min((part % rowTiles + 1) * tileRows, x.rows)
                 let outputs =
                     part / rowTiles * Self.outputTile..<min((part / rowTiles + 1) * Self.outputTile, weight.rows)

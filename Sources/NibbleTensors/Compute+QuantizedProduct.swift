@@ -62,7 +62,7 @@ extension Compute {
     private func quantize(
         _ x: Tensor, _ weights: QuantizedWeights, _ bits: ActivationBits, into input: nibble_quantized_rows
     ) {
-        forRows(x.rows, block: Self.quantizedPiece) { rows in
+        forRows("quantize", x.rows, block: Self.quantizedPiece) { rows in
             var layer = weights.layer
             var input = input
             let piece = x.rows(rows)
@@ -79,7 +79,8 @@ extension Compute {
     ) {
         let outputTiles = (outputs.count + Self.quantizedOutputTile - 1) / Self.quantizedOutputTile
         let rowBlocks = (y.rows + Self.quantizedRowBlock - 1) / Self.quantizedRowBlock
-        pool.run(rowBlocks * outputTiles) { part, worker in
+        let macs = y.rows * outputs.count * weights.input
+        run("4-bit product", rowBlocks * outputTiles, multiplyAdds: macs) { part, worker in
             let firstRow = part / outputTiles * Self.quantizedRowBlock
             let firstOutput = outputs.lowerBound + part % outputTiles * Self.quantizedOutputTile
             let rowCount = min(Self.quantizedRowBlock, y.rows - firstRow)
@@ -110,7 +111,8 @@ extension Compute {
         precondition(x.dtype == .float32 && y.dtype == .float32)
         precondition(x.shape.rank == 2 && x.width == weights.input && y.shape == [x.rows, weights.output])
         let product = accumulation == .f32 ? kernels.quantized_row_product : nibble_row_product_in_bf16
-        forRows(weights.output, block: 256) { outputs in
+        forRows("4-bit row product", weights.output, block: 256, multiplyAdds: x.rows * weights.input * weights.output)
+        { outputs in
             for row in 0..<x.rows {
                 product(
                     x.rows(row..<row + 1).readable(Float.self), weights.codes.readable(UInt8.self),

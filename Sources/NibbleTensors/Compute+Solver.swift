@@ -15,7 +15,7 @@ extension Compute {
     public func scaleColumns(_ x: Tensor, by factors: Tensor, into y: Tensor) {
         precondition(factors.elementCount == x.width && y.dtype == .float32)
         convert(x, into: y)
-        forRows(y.rows, block: Self.rowBlock) { rows in
+        forRows("scale columns", y.rows, block: Self.rowBlock) { rows in
             let y = y.rows(rows)
             kernels.multiply(y.mutableAddress, y.rowStride, factors.address, 0, NIBBLE_F32, rows.count, y.width)
         }
@@ -28,7 +28,7 @@ extension Compute {
     ///   - x: `[rows, n]`, f32 or bf16; rows may lie apart.
     public func raise(_ maxima: Tensor, toMagnitudesOf x: Tensor) {
         precondition(maxima.dtype == .float32 && maxima.elementCount == x.width)
-        forRows(x.width, block: Self.columnBlock) { columns in
+        forRows("column maxima", x.width, block: Self.columnBlock) { columns in
             let x = x.columns(columns)
             kernels.column_maxima(
                 x.address, x.dtype.kernelFloat, x.rowStride, x.rows, x.width,
@@ -45,7 +45,7 @@ extension Compute {
     public func transposedProduct(_ y: Tensor, _ w: Tensor, into z: Tensor) {
         precondition(y.rows == w.rows && z.shape == [y.width, w.width] && y.width.isMultiple(of: 4))
         precondition(y.isContiguous && z.isContiguous)
-        forRows(w.width, block: Self.columnBlock) { columns in
+        forRows("transposed product", w.width, block: Self.columnBlock) { columns in
             let w = w.columns(columns)
             kernels.solver.transposed_product(
                 y.readable(Float.self), y.width, w.readable(Float.self), w.rowStride, w.rows, w.width,
@@ -57,7 +57,7 @@ extension Compute {
     public func squaredDistance(_ x: Tensor, _ y: Tensor) -> Double {
         precondition(x.shape == y.shape && x.dtype == .float32 && y.dtype == .float32)
         let sums = Tensor(zeros: [x.rows], .float64)
-        forRows(x.rows, block: Self.rowBlock) { rows in
+        forRows("squared distance", x.rows, block: Self.rowBlock) { rows in
             for row in rows {
                 sums.mutable(Double.self)[row] = kernels.solver.squared_distance(
                     x.readable(Float.self) + row * x.rowStride, y.readable(Float.self) + row * y.rowStride, x.width)
@@ -83,7 +83,7 @@ extension Compute {
         let input = residual.width
         let groups = input / QuantizedWeights.groupSize
         precondition(scales.shape == [residual.rows, groups] && input.isMultiple(of: QuantizedWeights.groupSize))
-        forRows(residual.rows, block: Self.rowBlock) { rows in
+        forRows("round weights", residual.rows, block: Self.rowBlock) { rows in
             let w = residual.rows(rows)
             if let (up, down) = branch {
                 kernels.solver.subtract_product(
@@ -99,7 +99,7 @@ extension Compute {
     /// weights -= code · scale; shapes as in `round`.
     public func subtract(codes: Tensor, scales: Tensor, from weights: Tensor) {
         precondition(codes.shape == weights.shape && codes.isContiguous && scales.isContiguous)
-        forRows(weights.rows, block: Self.rowBlock) { rows in
+        forRows("subtract rounded", weights.rows, block: Self.rowBlock) { rows in
             let w = weights.rows(rows)
             kernels.solver.subtract_rounded(
                 w.mutable(Float.self), w.rowStride, codes.rows(rows).readable(Int8.self),
@@ -125,7 +125,7 @@ extension Compute {
         let count = weights.width
         precondition(count.isMultiple(of: 16) && count <= 256 && factor.shape == [count, count])
         precondition(carried.shape == weights.shape && carried.isContiguous && codes.isContiguous)
-        forRows(weights.rows, block: Self.rowBlock) { rows in
+        forRows("round with feedback", weights.rows, block: Self.rowBlock) { rows in
             let w = weights.rows(rows)
             var feedback = nibble_feedback(
                 count: count, factor: factor.readable(Float.self), divisor: divisor.readable(Float.self),

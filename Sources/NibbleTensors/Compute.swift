@@ -70,9 +70,12 @@ public final class Compute {
         observer?(name(), activation)
     }
 
-    /// Splits `count` rows among the threads in blocks of a fixed size.
-    func forRows(_ count: Int, block: Int, _ body: @escaping @Sendable (_ rows: Range<Int>) -> Void) {
-        pool.run((count + block - 1) / block) { part, _ in
+    /// Splits `count` rows among the threads in blocks of a fixed size; profiles know the operation by its name.
+    func forRows(
+        _ operation: StaticString, _ count: Int, block: Int, multiplyAdds: Int = 0,
+        _ body: @escaping @Sendable (_ rows: Range<Int>) -> Void
+    ) {
+        run(operation, (count + block - 1) / block, multiplyAdds: multiplyAdds) { part, _ in
             body(part * block..<min((part + 1) * block, count))
         }
     }

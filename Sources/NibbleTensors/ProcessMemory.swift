@@ -1,3 +1,5 @@
+internal import CNibbleSystem
+
 #if canImport(Glibc)
     internal import Glibc
 #else
@@ -15,6 +17,22 @@ public enum ProcessMemory {
             usage.ru_maxrss
         #endif
     }
+
+    /// What is resident now, in bytes, mapped files included; nil where the system does not tell.
+    public static var residentBytes: Int? { Machine.byteCount(of: "VmRSS", in: "/proc/self/status") }
+
+    /// Lets `peakBytes` begin again from what is resident now, so that the parts of a work can be told apart; on systems
+    /// that cannot do it the peak stays that of the whole.
+    public static func forgetPeak() {
+        // 5 resets the peak (Linux, Documentation/filesystems/proc.rst, "clear_refs").
+        guard let file = fopen("/proc/self/clear_refs", "w") else { return }
+        fputs("5", file)
+        fclose(file)
+    }
+
+    /// Has the C library's allocator keep what is given back to it, so that a step takes no page anew. For the start of a
+    /// program.
+    public static func keepFreed() { nibble_keep_freed_memory() }
 
     /// Page faults so far that did not wait for a disk.
     public static var minorFaults: Int { usage.ru_minflt }

@@ -23,7 +23,7 @@ public struct Tensor: Sendable {
     ///   - dtype: the type of the elements.
     ///   - rowStride: elements between successive indices of the first axis; nil: none skipped.
     public init(storage: Storage, byteOffset: Int = 0, shape: Shape, dtype: DType, rowStride: Int? = nil) {
-        let width = shape.dimensions.dropFirst().reduce(1, *)
+        let width = shape.width
         self.storage = storage
         self.byteOffset = byteOffset
         self.shape = shape
@@ -50,7 +50,7 @@ public struct Tensor: Sendable {
     public var elementCount: Int { shape.elementCount }
 
     /// Elements of one index of the first axis.
-    public var width: Int { shape.dimensions.dropFirst().reduce(1, *) }
+    public var width: Int { shape.width }
 
     /// Extent of the first axis.
     public var rows: Int { shape.rank == 0 ? 1 : shape[0] }
@@ -78,7 +78,7 @@ public struct Tensor: Sendable {
         precondition(range.lowerBound >= 0 && range.upperBound <= rows)
         return Tensor(
             storage: storage, byteOffset: byteOffset + range.lowerBound * rowStride * dtype.byteSize,
-            shape: Shape([range.count] + shape.dimensions.dropFirst()), dtype: dtype, rowStride: rowStride)
+            shape: shape.withRows(range.count), dtype: dtype, rowStride: rowStride)
     }
 
     /// Some columns of a matrix, as a view.
@@ -86,7 +86,7 @@ public struct Tensor: Sendable {
         precondition(shape.rank == 2 && range.lowerBound >= 0 && range.upperBound <= shape[1])
         return Tensor(
             storage: storage, byteOffset: byteOffset + range.lowerBound * dtype.byteSize,
-            shape: [shape[0], range.count], dtype: dtype, rowStride: rowStride)
+            shape: Shape(shape[0], by: range.count), dtype: dtype, rowStride: rowStride)
     }
 
     /// The same elements under another shape. The tensor must be contiguous.

@@ -8,19 +8,30 @@ public final class ThreadPool: Sendable {
     /// The number of threads, the caller's included.
     public let threadCount: Int
 
+    /// Remembers when each part was worked, for profiles; nil: nothing does.
+    public let recorder: SpanRecorder?
+
     private let board = JobBoard()
 
     /// Starts the threads.
     ///
-    /// - Parameter threadCount: at least 1; nil: one for each core.
-    public init(threadCount: Int? = nil) {
+    /// - Parameters:
+    ///   - threadCount: at least 1; nil: one for each core.
+    ///   - recorder: of as many workers.
+    public init(threadCount: Int? = nil, recorder: SpanRecorder? = nil) {
         let threadCount = threadCount ?? ProcessInfo.processInfo.activeProcessorCount
         precondition(threadCount >= 1)
         self.threadCount = threadCount
+        precondition(recorder.map { $0.workerCount == threadCount } ?? true)
+        self.recorder = recorder
         for worker in 1..<max(threadCount, 1) {
             let thread = Thread { [board] in
                 var seen = 0
-                while let job = board.nextJob(after: &seen) { job.work(as: worker) }
+                while let job = board.nextJob(after: &seen) {
+                    job.work(as: worker)
+                    // Not to sleep while the others finish their last parts: the next job follows right after.
+                    job.waitUntilFinished()
+                }
             }
             thread.name = "nibble-\(worker)"
             thread.stackSize = 1 << 20
@@ -37,6 +48,7 @@ public final class ThreadPool: Sendable {
     ///   - body: called with the part and the worker (`0..<threadCount`) that does it; two calls at once never get
     ///     the same worker.
     public func run(_ count: Int, _ body: @escaping @Sendable (_ part: Int, _ worker: Int) -> Void) {
+        let body = recorder?.recording(body) ?? body
         if threadCount == 1 || count <= 1 {
             for part in 0..<count { body(part, 0) }
             return
@@ -96,9 +108,11 @@ private final class JobBoard: @unchecked Sendable {
         condition.lock()
         current = job
         generation += 1
-        announced.store(generation, ordering: .releasing)
+        let generation = generation
         condition.broadcast()
         condition.unlock()
+        // Now, since whoever looks for it takes the lock at once.
+        announced.store(generation, ordering: .releasing)
     }
 
     func close() {

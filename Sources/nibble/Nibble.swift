@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import Foundation
 internal import NibblePipelines
+internal import NibbleTensors
 
 /// The command line and its verbs.
 struct Nibble: AsyncParsableCommand {
@@ -24,7 +25,8 @@ struct Nibble: AsyncParsableCommand {
                     PullCommand.self, QuantizeCommand.self, InspectCommand.self, ConvertCommand.self,
                     SynthesizeCommand.self, TokenizeCommand.self,
                 ]),
-            CommandGroup(name: "This machine", subcommands: [DoctorCommand.self, BenchCommand.self]),
+            CommandGroup(
+                name: "This machine", subcommands: [DoctorCommand.self, BenchCommand.self, ProfileCommand.self]),
         ])
 }
 
@@ -32,6 +34,7 @@ struct Nibble: AsyncParsableCommand {
 @main
 enum Program {
     static func main() {
+        ProcessMemory.keepFreed()
         StandardStreams.prepare()
         Interruption.hold()
         // Detached: the main thread, which `main` belongs to, is busy with waiting.

@@ -47,7 +47,8 @@ internal import Testing
         ],
         // What the libraries ask of their callers, and the libraries.
         "CNibbleSystem": [
-            "dlfcn.h", "oneapi/dnnl/dnnl.h", "png.h", "pthread.h", "setjmp.h", "stdbool.h", "stddef.h", "stdint.h",
+            "dlfcn.h", "malloc.h", "oneapi/dnnl/dnnl.h", "png.h", "pthread.h", "setjmp.h", "stdbool.h", "stddef.h",
+            "stdint.h",
             "stdio.h", "stdlib.h", "string.h",
         ],
     ]

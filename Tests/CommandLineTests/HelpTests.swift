@@ -19,7 +19,7 @@ import Testing
         [], ["generate"], ["decode"], ["compare"], ["pull"], ["quantize"], ["inspect"], ["convert"], ["tokenize"],
         ["synthesize"], ["doctor"],
         ["bench"], ["bench", "linear"],
-        ["bench", "attention"], ["bench", "step"],
+        ["bench", "attention"], ["bench", "step"], ["bench", "picture"], ["bench", "load"], ["profile"],
     ]
     static let snapshots =
         verbs.map { Snapshot(name: (["help"] + $0).joined(separator: "-"), arguments: $0 + ["--help"]) }

@@ -43,11 +43,11 @@ static array make(size_t rows, size_t columns, size_t stride, nibble_float type)
   return made;
 }
 
-static void dispose(array x) {
+static inline void dispose(array x) {
   munmap(x.mapping, x.mapped);
 }
 
-static float get(array x, size_t row, size_t column) {
+static inline float get(array x, size_t row, size_t column) {
   size_t index = row * x.stride + column;
   if (x.type == NIBBLE_F32) return ((float *)x.start)[index];
   uint32_t bits = (uint32_t)((uint16_t *)x.start)[index] << 16;
@@ -93,7 +93,7 @@ static array copy_of(array x) {
 }
 
 /// Whether nothing was written before the array or between its rows.
-static bool is_intact(array x) {
+static inline bool is_intact(array x) {
   for (int i = 1; i <= 64; i++) {
     if (x.start[-i] != 0xff) return false;
   }

@@ -48,9 +48,12 @@ struct ConditioningEmbedding: Sendable {
     ) {
         compute.workspace.scope {
             let part = compute.workspace.tensor(embedding.shape, .float32)
-            timestep(Self.sinusoids(time), into: embedding, on: compute)
+            let sinusoids = compute.workspace.tensor([1, Self.frequencies], .float32)
+            Self.write(sinusoidsOf: time, into: sinusoids)
+            timestep(sinusoids, into: embedding, on: compute)
             if let guidance {
-                guidance(Self.sinusoids(scale), into: part, on: compute)
+                Self.write(sinusoidsOf: scale, into: sinusoids)
+                guidance(sinusoids, into: part, on: compute)
                 compute.add(part, to: embedding)
             }
             text(pooled, into: part, on: compute)
@@ -60,11 +63,13 @@ struct ConditioningEmbedding: Sendable {
 
     /// cos(value · f), then sin(value · f), for f from 1 down towards 1/10000 (Vaswani et al., arXiv 1706.03762, §3.5;
     /// diffusers' `Timesteps` with `flip_sin_to_cos` and no shift). f32 arithmetic, as there.
-    private static func sinusoids(_ value: Float) -> Tensor {
+    private static func write(sinusoidsOf value: Float, into tensor: Tensor) {
         let half = frequencies / 2
-        let angles = (0..<half).map { index in
-            value * exp(-Float(log(10_000.0)) * Float(index) / Float(half))
+        let sinusoids = tensor.mutableAddress.assumingMemoryBound(to: Float.self)
+        for index in 0..<half {
+            let angle = value * exp(-Float(log(10_000.0)) * Float(index) / Float(half))
+            sinusoids[index] = cos(angle)
+            sinusoids[half + index] = sin(angle)
         }
-        return Tensor(angles.map { cos($0) } + angles.map { sin($0) }, shape: [1, frequencies])
     }
 }

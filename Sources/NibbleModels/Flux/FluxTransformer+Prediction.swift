@@ -104,13 +104,18 @@ extension FluxTransformer {
     /// Applies a block; the observer sees its activations under the block's `name(of:)`.
     public func apply(_ block: Int, to passage: FluxPassage, on compute: Compute) {
         if block < doubleBlocks.count {
-            doubleBlocks[block](
-                passage.stream, textTokens: passage.textTokens, conditioning: passage.conditioning,
-                rotary: passage.rotary, name: name(of: block), on: compute)
+            compute.measured("double block", block, kind: .stage) {
+                doubleBlocks[block](
+                    passage.stream, textTokens: passage.textTokens, conditioning: passage.conditioning,
+                    rotary: passage.rotary, name: name(of: block), on: compute)
+            }
         } else {
-            singleBlocks[block - doubleBlocks.count](
-                passage.stream, textTokens: passage.textTokens, conditioning: passage.conditioning,
-                rotary: passage.rotary, name: name(of: block), on: compute)
+            let single = block - doubleBlocks.count
+            compute.measured("single block", single, kind: .stage) {
+                singleBlocks[single](
+                    passage.stream, textTokens: passage.textTokens, conditioning: passage.conditioning,
+                    rotary: passage.rotary, name: name(of: block), on: compute)
+            }
         }
     }
 

@@ -11,7 +11,9 @@ struct BenchCommand: AsyncParsableCommand {
             Speeds are billions of multiply-adds a second (gmacs). The limit is what a loop of nothing but independent \
             multiply-adds reaches on the same threads in the same run.
             """,
-        subcommands: [BenchLinear.self, BenchAttention.self, BenchStep.self])
+        subcommands: [
+            BenchLinear.self, BenchAttention.self, BenchStep.self, BenchPicture.self, BenchLoad.self,
+        ])
 }
 
 /// What every benchmark takes.
@@ -73,36 +75,40 @@ struct BenchReport: Encodable {
     ///   - options: how often.
     ///   - operand: whose limit counts; nil: that of the precision.
     ///   - work: one run.
+    ///   - afterwards: what follows each measured run, and is not measured.
     /// - Throws: what `work` throws, and `CancellationError` between runs.
     init(
         _ name: String, macs: Double, on compute: Compute, _ options: BenchOptions,
-        operand: MachineLimits.Operand? = nil, work: () throws -> Void
+        operand: MachineLimits.Operand? = nil, work: () throws -> Void, afterwards: () throws -> Void = {}
     ) throws {
         for _ in 0..<options.warmup {
             try Task.checkCancellation()
             try work()
         }
-        let faults = ProcessMemory.minorFaults
+        var faults = 0
         var times: [Double] = []
         for _ in 0..<options.runs {
             try Task.checkCancellation()
+            let faultsBefore = ProcessMemory.minorFaults
             let began = ContinuousClock.now
             try work()
             times.append(began.duration(to: .now) / .seconds(1))
+            faults += ProcessMemory.minorFaults - faultsBefore
+            try afterwards()
         }
-        pageFaults = ProcessMemory.minorFaults - faults
+        pageFaults = faults
         self.name = name
         self.macs = macs
         self.times = times
         instructionSet = InstructionSet.current.description
         threads = compute.pool.threadCount
-        precision = operand == .int8 ? "int8" : compute.precision.rawValue
         seconds = times.min() ?? 0
-        gmacs = macs / seconds * 1e-9
-        let limit = MachineLimits.rate(
-            of: operand ?? (compute.precision == .bf16 ? .bfloat16 : .float32), on: compute.pool)
-        limitGmacs = (limit?.allThreads ?? 0) * 1e-9
-        fraction = limitGmacs > 0 ? gmacs / limitGmacs : 0
+        let speed = Speed(
+            macs: macs, seconds: seconds, precision: compute.precision, operand: operand, on: compute.pool)
+        precision = speed.precision
+        gmacs = speed.gmacs
+        limitGmacs = speed.limitGmacs
+        fraction = speed.fraction
         peakRssBytes = ProcessMemory.peakBytes
         peakRssMib = Double(peakRssBytes) / 0x1p20
     }
@@ -110,12 +116,45 @@ struct BenchReport: Encodable {
     /// Prints the figures as the options ask for.
     func print(json: Bool) throws {
         if json { return try printJSON(self) }
-        let limit =
-            limitGmacs > 0
-            ? String(format: "%.0f %% of the %@ limit of %.0f", fraction * 100, precision, limitGmacs)
-            : "this processor has no \(precision) multiply-adds"
         Swift.print(
-            "\(name): " + String(format: "%.2f ms, %.0f G multiply-adds a second, ", seconds * 1e3, gmacs) + limit
+            "\(name): " + String(format: "%.2f ms, %.0f G multiply-adds a second, ", seconds * 1e3, gmacs)
+                + Speed.share(gmacs, of: limitGmacs, precision)
                 + String(format: ", peak memory %.0f MiB, ", peakRssMib) + "\(threads) threads, \(instructionSet)")
+    }
+}
+
+/// A speed beside the machine's limit.
+struct Speed {
+    /// What is multiplied: `f32`, `bf16`, `int8`.
+    let precision: String
+    let gmacs: Double
+    /// 0 where the instruction set has no such multiply-adds.
+    let limitGmacs: Double
+    let fraction: Double
+
+    /// Measures the limit.
+    ///
+    /// - Parameters:
+    ///   - macs: multiply-adds.
+    ///   - seconds: how long they took.
+    ///   - numbers: that networks compute in.
+    ///   - operand: whose limit counts; nil: that of the numbers.
+    ///   - pool: the threads.
+    init(
+        macs: Double, seconds: Double, precision numbers: Precision, operand: MachineLimits.Operand?,
+        on pool: ThreadPool
+    ) {
+        precision = operand == .int8 ? "int8" : numbers.rawValue
+        gmacs = macs / seconds * 1e-9
+        let limit = MachineLimits.rate(of: operand ?? (numbers == .bf16 ? .bfloat16 : .float32), on: pool)
+        limitGmacs = (limit?.allThreads ?? 0) * 1e-9
+        fraction = limitGmacs > 0 ? gmacs / limitGmacs : 0
+    }
+
+    /// A speed beside a limit in words.
+    static func share(_ gmacs: Double, of limitGmacs: Double, _ precision: String) -> String {
+        limitGmacs > 0
+            ? String(format: "%.0f %% of the %@ limit of %.0f", gmacs / limitGmacs * 100, precision, limitGmacs)
+            : "this processor has no \(precision) multiply-adds"
     }
 }

@@ -14,15 +14,7 @@ struct ComparisonTable: CustomStringConvertible {
                 String(format: "%.3g %%", 100 * variant.mean.latentError),
             ]
         }
-        let rows = [head, reference] + variants
-        let widths = head.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
-        let lines = rows.map { row in
-            zip(row, widths).enumerated().map { column, cell in
-                let padding = String(repeating: " ", count: cell.1 - cell.0.count)
-                return column == 0 ? cell.0 + padding : padding + cell.0
-            }
-            .joined(separator: "  ").trimmingCharacters(in: .whitespaces)
-        }
+        let lines = TextTable.lines([head, reference] + variants)
         let memory = "peak memory \(ByteCount(report.peakRssBytes))"
         let count = report.pictures.count == 1 ? "1 picture" : "means over \(report.pictures.count) pictures"
         let equal = report.variants.contains { (1..<report.pictures.count).contains($0.equalPictures) }

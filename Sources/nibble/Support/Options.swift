@@ -94,6 +94,16 @@ struct ModelOptions: ParsableArguments {
     /// - Returns: the pipeline, with its model open.
     /// - Throws: what is wrong with the options or the model.
     func open(isQuiet: Bool) async throws -> FluxPipeline {
+        let (folder, options) = try await located(isQuiet: isQuiet)
+        return try FluxPipeline(model: folder, options: options)
+    }
+
+    /// What a pipeline is opened with, after models that are named were fetched where they were not there yet.
+    ///
+    /// - Parameter isQuiet: no progress while a model is fetched.
+    /// - Returns: the model's folder, and how the pipeline is to work.
+    /// - Throws: what is wrong with the options, or keeps a model from being fetched.
+    func located(isQuiet: Bool) async throws -> (model: String, options: FluxPipeline.Options) {
         var options = FluxPipeline.Options()
         options.precision = precision ?? .bf16
         options.threads = machine.threads
@@ -107,8 +117,7 @@ struct ModelOptions: ParsableArguments {
         }
         // The weights that others replace are not fetched.
         let skipped = [(transformer, "transformer"), (textEncoder2, "text_encoder_2")].filter { $0.0 != nil }
-        let folder = try await fetcher.modelFolder(model, withoutWeightsOf: Set(skipped.map(\.1)))
-        return try FluxPipeline(model: folder, options: options)
+        return (try await fetcher.modelFolder(model, withoutWeightsOf: Set(skipped.map(\.1))), options)
     }
 }
 
