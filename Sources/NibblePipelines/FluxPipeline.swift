@@ -32,6 +32,9 @@ public actor FluxPipeline {
         /// What the products of those layers are summed in. `.nunchaku` is for comparisons with that engine: it is slow,
         /// and takes `int4` activations.
         public var accumulation = Accumulation.f32
+        /// What the transformer's attention multiplies beside `Precision.bf16`; nil: bytes for a 4-bit transformer whose
+        /// sums are in f32, where the instruction set has them, else bf16.
+        public var attention: AttentionPrecision?
 
         /// The defaults.
         public init() {}
@@ -67,6 +70,11 @@ public actor FluxPipeline {
                 parameter: "accumulation", found: "\(options.accumulation) with \(options.activations) activations",
                 expected: "f32, or int4 activations: Nunchaku's kernels take no others")
         }
+        guard options.attention != .int8 || (options.precision == .bf16 && Compute.hasInt8Attention) else {
+            throw PipelineError.invalidRequest(
+                parameter: "attention", found: "int8 in \(options.precision) on \(InstructionSet.current)",
+                expected: "bf16, or int8 in precision bf16 on a processor with AVX-512 VNNI")
+        }
         self.model = model
         self.options = options
         let folder = try ModelFolder(model)
@@ -75,13 +83,12 @@ public actor FluxPipeline {
         let tokenizers = Meanwhile {
             (try CLIPTokenizer(folder: folder.url(.tokenizer)), try T5Tokenizer(folder: folder.url(.tokenizer2)))
         }
-        compute = Compute(
-            precision: options.precision, activationBits: options.activations, accumulation: options.accumulation,
-            pool: ThreadPool(threadCount: options.threads))
+        let pool = ThreadPool(threadCount: options.threads)
         scheduler = try FlowMatchEulerDiscreteScheduler(
             folder.config(.scheduler, as: FlowMatchEulerDiscreteScheduler.Configuration.self))
         autoencoderConfig = try folder.config(.vae, as: AutoencoderConfig.self)
-        transformer = try Self.openTransformer(options, in: folder, on: compute.pool)
+        transformer = try Self.openTransformer(options, in: folder, on: pool)
+        compute = Self.compute(options, for: transformer, on: pool)
         memory = MemoryPolicy(limit: options.memoryLimit, resident: transformer.weights.ownedByteCount)
         (clipTokenizer, t5Tokenizer) = try tokenizers.value
         let config = transformer.config
@@ -109,9 +116,7 @@ public actor FluxPipeline {
         model = other.model
         self.options = options
         folder = other.folder
-        compute = Compute(
-            precision: options.precision, activationBits: options.activations,
-            pool: ThreadPool(threadCount: options.threads))
+        compute = Self.compute(options, for: transformer, on: ThreadPool(threadCount: options.threads))
         memory = MemoryPolicy(limit: options.memoryLimit)
         clipTokenizer = other.clipTokenizer
         t5Tokenizer = other.t5Tokenizer
@@ -119,6 +124,17 @@ public actor FluxPipeline {
         autoencoderConfig = other.autoencoderConfig
         self.transformer = transformer
         fingerprint = transformer.weights.fingerprint
+    }
+
+    private static func compute(
+        _ options: Options, for transformer: FluxTransformer, on pool: ThreadPool
+    ) -> Compute {
+        Compute(
+            precision: options.precision, activationBits: options.activations, accumulation: options.accumulation,
+            attentionPrecision: options.attention
+                ?? .automatic(
+                    isQuantized: transformer.isQuantized && options.accumulation == .f32, precision: options.precision),
+            pool: pool)
     }
 
     /// The folder's transformer, or the one that takes its place.
@@ -241,6 +257,7 @@ public actor FluxPipeline {
             textEncoder2: options.textEncoder2,
             activations: transformer.isQuantized ? options.activations : nil,
             accumulation: transformer.isQuantized ? options.accumulation : .f32,
+            attention: compute.attentionPrecision,
             firstBlockCache: resolved.request.firstBlockCache?.values, modelFingerprint: fingerprint,
             nibbleVersion: Self.version, instructionSet: InstructionSet.current.description,
             roundsConditioning: resolved.request.roundsConditioning)

@@ -43,6 +43,9 @@ public final class Compute {
     /// What the products of 4-bit layers are summed in.
     public let accumulation: Accumulation
 
+    /// What the attention of transformers multiplies; text encoders and autoencoder have that of `precision`.
+    public let attentionPrecision: AttentionPrecision
+
     /// Is shown activations as they arise, under names such as `double.0.img`: for comparison with another engine, and
     /// for calibration. The tensor is only lent: its memory is used again afterwards.
     public var observer: ((_ name: String, _ activation: Tensor) -> Void)?
@@ -53,12 +56,16 @@ public final class Compute {
     ///   - precision: the numbers that networks compute in.
     ///   - activationBits: what the inputs of 4-bit layers are quantized to.
     ///   - accumulation: what the products of 4-bit layers are summed in; Nunchaku's way needs 4-bit inputs.
+    ///   - attentionPrecision: what the attention of transformers multiplies; bytes only beside bf16, and where
+    ///     `hasInt8Attention`.
     ///   - pool: the threads; nil: one for each core.
     public init(
         precision: Precision, activationBits: ActivationBits = .int4, accumulation: Accumulation = .f32,
-        pool: ThreadPool? = nil
+        attentionPrecision: AttentionPrecision = .bf16, pool: ThreadPool? = nil
     ) {
         precondition(accumulation == .f32 || activationBits == .int4, "Nunchaku's kernels take 4-bit inputs")
+        precondition(attentionPrecision == .bf16 || (precision == .bf16 && Self.hasInt8Attention))
+        self.attentionPrecision = attentionPrecision
         self.activationBits = activationBits
         self.accumulation = accumulation
         self.precision = precision

@@ -121,8 +121,9 @@ extension GenerationRecord {
         var differences: [String] = []
         if modelFingerprint != other.modelFingerprint { differences.append("model") }
         if instructionSet != other.instructionSet { differences.append("instruction set") }
-        let arithmetic = precision == other.precision && activations == other.activations
-        if !arithmetic || accumulation != other.accumulation { differences.append("precision") }
+        let arithmetic = precision == other.precision && attention == other.attention
+        let layers = activations == other.activations && accumulation == other.accumulation
+        if !arithmetic || !layers { differences.append("precision") }
         if nibbleVersion != other.nibbleVersion { differences.append("version of Nibble") }
         return differences
     }

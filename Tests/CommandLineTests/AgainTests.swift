@@ -88,6 +88,36 @@ import Testing
         #expect(refused.status == 64 && refused.error.contains("--accumulation: found nunchaku"), "\(refused.error)")
     }
 
+    @Test(
+        .enabled(if: !GoldenInt4Model.drawable.isEmpty, "no svdq-* goldens with the whole model beside the repository"),
+        .enabled(if: Compute.hasInt8Attention, "this instruction set has no attention in bytes"),
+        arguments: GoldenInt4Model.drawable)
+    func `a 4-bit picture is made again with its attention`(_ quantized: GoldenInt4Model) async throws {
+        let scratch = try Scratch()
+        let arguments = Drawing.arguments(
+            "x", model: try #require(quantized.pipeline), "--transformer", quantized.file, "--precision", "bf16")
+        for (name, attention) in [("int8", []), ("bf16", ["--attention", "bf16"])] {
+            let first = try await Tool.nibble(
+                arguments + attention + ["--output", "\(name).png"], in: scratch.folder)
+            let again = try await Tool.nibble(
+                ["generate", "--like", "\(name).png", "--output", "again.png"], in: scratch.folder)
+            #expect(first.status == 0 && again.status == 0, "\(first.error)\(again.error)")
+            #expect(try Drawing.bytes(scratch.path("\(name).png")) == Drawing.bytes(scratch.path("again.png")))
+            let isRecorded = try Drawing.texts(scratch.path("\(name).png"))["nibble"]?.contains(#""attention":"int8""#)
+            #expect(isRecorded == (name == "int8"))
+        }
+        let other = try await Tool.nibble(
+            ["generate", "--like", "int8.png", "--attention", "bf16", "--output", "other.png"], in: scratch.folder)
+        #expect(other.error.contains("the picture may differ from the original in its bytes: other precision"))
+        // In f32 attention is f32, whatever the picture says.
+        let exact = try await Tool.nibble(
+            ["generate", "--like", "int8.png", "--precision", "f32", "--output", "f32.png"], in: scratch.folder)
+        #expect(exact.status == 0, "\(exact.error)")
+        let refused = try await Tool.nibble(
+            arguments + ["--attention", "int8", "--precision", "f32", "--output", "x.png"], in: scratch.folder)
+        #expect(refused.status == 64 && refused.error.contains("--attention: found int8 in f32"), "\(refused.error)")
+    }
+
     /// Latents as `generate` keeps them, of a 32 × 16 picture.
     static func latents(
         _ path: String, shape: Shape = [16, 2, 4], record: String? = nil, dtype: DType = .float32

@@ -1,4 +1,5 @@
 import Foundation
+import NibbleTensors
 import NibbleTestSupport
 import Testing
 
@@ -57,6 +58,27 @@ import Testing
         #expect((report["name"] as? String)?.contains("int8 activations") == true)
     }
 
+    @Test(.enabled(if: Compute.hasInt8Attention, "this instruction set has no attention in bytes"))
+    func `attention in bytes`() async throws {
+        let arguments = [
+            "bench", "attention", "--tokens", "70", "--heads", "3", "--runs", "2", "--json", "--attention", "int8",
+        ]
+        for headDim in ["16", "5"] {
+            let outcome = try await Tool.nibble(arguments + ["--head-dim", headDim])
+            let report = try #require(JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [String: Any])
+            #expect(report["precision"] as? String == "int8" && outcome.status == 0)
+        }
+        let refused = try await Tool.nibble(arguments + ["--precision", "f32"])
+        #expect(refused.status == 64 && refused.error.contains("--attention: found int8 in f32"), "\(refused.error)")
+        let scratch = try Scratch()
+        _ = try scratch.write(Self.config, to: "config.json")
+        let step = try await report([
+            "--config", scratch.folder.path, "--double", "1", "--single", "1", "--weights", "bf16", "--attention",
+            "int8",
+        ])
+        #expect((step["name"] as? String)?.contains("int8 attention") == true)
+    }
+
     // MARK: - Profile
 
     /// The operations' shares and multiply-adds are the step's, which is counted by its formula; what embeds timestep,
@@ -82,11 +104,12 @@ import Testing
         #expect(sum("macs") == (report["macs"] as? Double ?? 0) + Double(embeddings))
         let names = operations.compactMap { $0["name"] as? String }
         let expected = [
-            "attention", "attention: pack", "layer norm", "head norm and rotation", "gated add", "SiLU", "product",
-            "row product",
+            "attention", "attention: pack", "layer norm", "gated add", "SiLU", "product", "row product",
         ]
         let quantized = weights == "int4" ? ["quantize", "4-bit product", "4-bit row product"] : []
-        for name in expected + quantized { #expect(names.contains(name), "\(name) in \(names)") }
+        // Attention in bytes does it as it reads its inputs.
+        let norms = weights == "int4" && Compute.hasInt8Attention ? [] : ["head norm and rotation"]
+        for name in expected + quantized + norms { #expect(names.contains(name), "\(name) in \(names)") }
         let trace = try JSONSerialization.jsonObject(with: Data(contentsOf: URL(filePath: scratch.path("trace.json"))))
         let events = try #require((trace as? [String: Any])?["traceEvents"] as? [[String: Any]])
         let stages = events.filter { $0["cat"] as? String == "stage" }.compactMap { $0["name"] as? String }

@@ -19,6 +19,7 @@ import Testing
         options.threads = threads
         options.accumulation = accumulation
         options.activations = activations
+        options.attention = .bf16  // Sums alone are compared.
         options.transformer = isQuantized ? model.file : nil
         return try FluxPipeline(model: try #require(model.pipeline), options: options)
     }

@@ -65,6 +65,22 @@ import Testing
         }
     }
 
+    @Test func attentionIsWrittenWhereItIsNotTheUsualOne() throws {
+        #expect(!(try Self.plain.json().contains("attention")))
+        var record = Self.plain
+        record.attention = .int8
+        let json = try record.json()
+        #expect(json.contains(#""attention":"int8""#))
+        #expect(try GenerationRecord(json: json) == record)
+        let error = #expect(throws: MetadataError.self) {
+            try GenerationRecord(json: json.replacing(#""int8""#, with: #""int2""#))
+        }
+        guard case .invalidValue("attention", "int2", "bf16 or int8") = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+    }
+
     @Test(arguments: [
         "", "null", "[]", "{}", "nonsense", #"{"format":1}"#, #"{"format":"1"}"#, "{\"format\":1,",
         String(repeating: "[", count: 1_000_000), String(repeating: #"{"a":"#, count: 100_000),

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "nibble_int8_attention.h"
 #include "nibble_quantized.h"
 #include "nibble_solver.h"
 
@@ -77,6 +78,9 @@ typedef struct NIBBLE_SENDABLE nibble_kernels {
   const char *name;
 
   nibble_attention attention_f32, attention_bf16;
+
+  /// NULL where the instruction set would win nothing by it.
+  const nibble_int8_attention *_Nullable attention_int8;
 
   /// Converts n elements between any of the float types; to a narrower type to nearest even, NaN
   /// stays NaN. Destination types: f32 and bf16.

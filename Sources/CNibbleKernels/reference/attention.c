@@ -86,6 +86,7 @@ const nibble_kernels nibble_plain_table = {
     .name = "plain",
     .attention_f32 = ATTENTION(f32),
     .attention_bf16 = ATTENTION(bf16),
+    .attention_int8 = &nibble_plain_int8_attention,
     .convert = nibble_plain_convert,
     .layer_norm = nibble_plain_layer_norm,
     .rms_norm = nibble_plain_rms_norm,

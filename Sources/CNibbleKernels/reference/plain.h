@@ -4,6 +4,8 @@
 
 #include "nibble_kernels.h"
 
+extern const nibble_int8_attention nibble_plain_int8_attention;
+
 void nibble_plain_convert(const void *x, nibble_float x_type, void *y, nibble_float y_type,
                           size_t n);
 void nibble_plain_layer_norm(const float *x, size_t x_stride, void *y, nibble_float y_type,

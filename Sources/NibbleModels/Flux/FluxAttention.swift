@@ -4,7 +4,7 @@ internal import NibbleTensors
 /// Queries, keys and values of one stream: projections, and the norms of each head of queries and keys.
 struct QKVProjection: Sendable {
     /// The epsilon of FLUX's per-head RMS norm.
-    private static let epsilon: Float = 1e-6
+    fileprivate static let epsilon: Float = 1e-6
 
     /// One layer for each of the three, or one for all.
     let projections: [any LinearLayer]
@@ -26,12 +26,13 @@ struct QKVProjection: Sendable {
     }
 
     /// Projects x `[tokens, hidden]` into this stream's rows of `[tokens, 3 · hidden]`: queries, keys, values side by
-    /// side, the first two normalized and rotated.
+    /// side, the first two normalized and rotated, unless attention does that as it reads them.
     func callAsFunction(_ x: Tensor, into qkv: Tensor, rotary: RotaryAngles, on compute: Compute) {
         let width = qkv.width / projections.count
         for (index, project) in projections.enumerated() {
             project(x, into: qkv.columns(index * width..<(index + 1) * width), on: compute)
         }
+        if compute.attentionPrecision == .int8 { return }
         let (query, key, _) = Self.parts(qkv)
         compute.rmsNormRotary(query, gain: queryNorm, epsilon: Self.epsilon, rotary: rotary)
         compute.rmsNormRotary(key, gain: keyNorm, epsilon: Self.epsilon, rotary: rotary)
@@ -50,15 +51,48 @@ extension Compute {
     /// Attention of a joint sequence to itself.
     ///
     /// - Parameters:
-    ///   - qkv: `[tokens, 3 · hidden]`.
+    ///   - qkv: `[tokens, 3 · hidden]`, what `streams` made.
+    ///   - streams: one for all tokens, or those of text and image.
+    ///   - textTokens: the number of text tokens, which come first.
+    ///   - rotary: of all tokens.
     ///   - heads: the number of heads.
     ///   - out: `[tokens, hidden]`, may be a block of columns.
     ///   - name: for the observer.
-    func selfAttention(_ qkv: Tensor, heads: Int, into out: Tensor, name: String) {
+    func selfAttention(
+        _ qkv: Tensor, of streams: [QKVProjection], textTokens: Int, rotary: RotaryAngles, heads: Int,
+        into out: Tensor, name: String
+    ) {
         let (query, key, value) = QKVProjection.parts(qkv)
-        observe("\(name).q", query)
-        observe("\(name).k", key)
-        observe("\(name).v", value)
-        attention(query, key, value, heads: heads, into: out)
+        func norm(_ gain: KeyPath<QKVProjection, Tensor>) -> HeadNorm {
+            HeadNorm(
+                gains: (streams[0][keyPath: gain], streams[streams.count - 1][keyPath: gain]), boundary: textTokens,
+                epsilon: QKVProjection.epsilon, rotary: rotary)
+        }
+        let isFused = attentionPrecision == .int8
+        if observer != nil {
+            show("\(name).q", query, isFused ? norm(\.queryNorm) : nil)
+            show("\(name).k", key, isFused ? norm(\.keyNorm) : nil)
+            observe("\(name).v", value)
+        }
+        if isFused {
+            int8Attention(
+                query, key, value, heads: heads, queryNorm: norm(\.queryNorm), keyNorm: norm(\.keyNorm), into: out)
+        } else {
+            attention(query, key, value, heads: heads, into: out)
+        }
+    }
+
+    /// Shows the observer queries or keys as attention takes them: a normalized copy, where it does that itself.
+    private func show(_ name: String, _ x: Tensor, _ norm: HeadNorm?) {
+        guard let norm else { return observe(name, x) }
+        workspace.scope {
+            let normalized = workspace.tensor(x.shape, x.dtype)
+            convert(x, into: normalized)
+            for (rows, gain) in [(0..<norm.boundary, norm.gains.first), (norm.boundary..<x.rows, norm.gains.rest)] {
+                rmsNormRotary(
+                    normalized.rows(rows), gain: gain, epsilon: norm.epsilon, rotary: norm.rotary.rows(rows))
+            }
+            observe(name, normalized)
+        }
     }
 }

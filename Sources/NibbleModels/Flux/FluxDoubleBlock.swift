@@ -84,7 +84,9 @@ struct FluxDoubleBlock: Sendable {
                         part.qkv(x, into: qkv.rows(rows), rotary: rotary.rows(rows), on: compute)
                     }
                 }
-                compute.selfAttention(qkv, heads: config.heads, into: attended, name: name)
+                compute.selfAttention(
+                    qkv, of: parts.map(\.0.qkv), textTokens: textTokens, rotary: rotary, heads: config.heads,
+                    into: attended, name: name)
             }
             for ((part, rows), modulation) in zip(parts, modulations) {
                 part.update(

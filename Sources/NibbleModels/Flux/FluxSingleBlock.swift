@@ -43,7 +43,9 @@ struct FluxSingleBlock: Sendable {
                 compute.observe("\(name).norm.x", x)
                 let qkv = workspace.tensor([stream.rows, 3 * hidden], compute.precision.activation)
                 self.qkv(x, into: qkv, rotary: rotary, on: compute)
-                compute.selfAttention(qkv, heads: config.heads, into: attended, name: name)
+                compute.selfAttention(
+                    qkv, of: [self.qkv], textTokens: textTokens, rotary: rotary, heads: config.heads, into: attended,
+                    name: name)
                 compute.observe("\(name).attn", attended)
                 mlpUp(x, into: inner, activation: .geluTanh, on: compute)
                 compute.observe("\(name).mlp_fc2.x", inner)

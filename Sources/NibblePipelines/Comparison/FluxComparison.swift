@@ -26,7 +26,8 @@ public struct FluxComparison: Sendable {
     ///   - transformers: at least one: what `FluxPipeline.Options.transformer` takes.
     ///   - activations: what the inputs of 4-bit layers are quantized to, each for itself; without effect on
     ///     transformers that are not quantized.
-    ///   - options: how to work; precision is that of all networks, so that the difference is the quantization's alone.
+    ///   - options: how to work; precision is that of all networks, so that the difference is the quantization's alone,
+    ///     `attention` that of the others.
     /// - Throws: as `FluxPipeline`; `PipelineError.inconsistentModel` for a transformer of other sizes than the model's.
     public init(
         model: String, transformers: [String], activations: [ActivationBits] = ActivationBits.allCases,
@@ -40,8 +41,11 @@ public struct FluxComparison: Sendable {
         // Layers that are not mapped stay in memory while the others run.
         let resident = others.reduce(0) { $0 + $1.1.weights.ownedByteCount }
         options.memoryLimit = max(0, own.memory.limit - resident)
+        let attention = options.attention
+        options.attention = .bf16
         own = FluxPipeline(own, transformer: own.transformer, options: options)
         var columns = [Column(pipeline: own, transformer: try Self.summary("full-precision", own))]
+        options.attention = attention
         for (path, transformer) in others {
             for bits in transformer.isQuantized ? activations : Array(activations.prefix(1)) {
                 options.transformer = path

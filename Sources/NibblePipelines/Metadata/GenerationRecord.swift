@@ -38,6 +38,8 @@ public struct GenerationRecord: Sendable, Equatable {
     public var activations: ActivationBits?
     /// What the products of 4-bit layers were summed in. In JSON only where it is not f32.
     public var accumulation: Accumulation
+    /// What the transformer's attention multiplied. In JSON only where it was not that of `precision`.
+    public var attention: AttentionPrecision
     /// The thresholds of the first-block cache, one or two; nil: there was none. In JSON only where there was one.
     public var firstBlockCache: [Float]?
     /// Something that another model of the same name would not share; nil: not known.
@@ -54,7 +56,7 @@ public struct GenerationRecord: Sendable, Equatable {
         prompt: String, prompt2: String? = nil, seed: UInt64, steps: Int, guidance: Float?, width: Int, height: Int,
         maxSequenceLength: Int, precision: Precision, model: String, transformer: String? = nil,
         textEncoder2: String? = nil, activations: ActivationBits? = nil, accumulation: Accumulation = .f32,
-        firstBlockCache: [Float]? = nil, modelFingerprint: String? = nil,
+        attention: AttentionPrecision = .bf16, firstBlockCache: [Float]? = nil, modelFingerprint: String? = nil,
         nibbleVersion: String, instructionSet: String, roundsConditioning: Bool
     ) {
         self.prompt = prompt
@@ -71,6 +73,7 @@ public struct GenerationRecord: Sendable, Equatable {
         self.textEncoder2 = textEncoder2
         self.activations = activations
         self.accumulation = accumulation
+        self.attention = attention
         self.firstBlockCache = firstBlockCache
         self.modelFingerprint = modelFingerprint
         self.nibbleVersion = nibbleVersion
@@ -125,7 +128,7 @@ public struct GenerationRecord: Sendable, Equatable {
 extension GenerationRecord: Codable {
     private enum CodingKeys: String, CodingKey {
         case format, prompt, seed, steps, guidance, width, height, precision, model, transformer, activations
-        case accumulation
+        case accumulation, attention
         case prompt2 = "prompt_2"
         case textEncoder2 = "text_encoder_2"
         case firstBlockCache = "first_block_cache"
@@ -164,6 +167,9 @@ extension GenerationRecord: Codable {
             accumulation: try container.decodeIfPresent(String.self, forKey: .accumulation).map { text in
                 try Self.known("accumulation", text)
             } ?? .f32,
+            attention: try container.decodeIfPresent(String.self, forKey: .attention).map { text in
+                try Self.known("attention", text)
+            } ?? .bf16,
             firstBlockCache: try container.decodeIfPresent([Float].self, forKey: .firstBlockCache),
             modelFingerprint: try container.decodeIfPresent(String.self, forKey: .modelFingerprint),
             nibbleVersion: try container.decode(String.self, forKey: .nibbleVersion),
@@ -200,6 +206,7 @@ extension GenerationRecord: Codable {
         try container.encodeIfPresent(textEncoder2, forKey: .textEncoder2)
         try container.encodeIfPresent(activations?.rawValue, forKey: .activations)
         if accumulation != .f32 { try container.encode(accumulation.rawValue, forKey: .accumulation) }
+        if attention != .bf16 { try container.encode(attention.rawValue, forKey: .attention) }
         try container.encodeIfPresent(firstBlockCache, forKey: .firstBlockCache)
         try container.encodeIfPresent(modelFingerprint, forKey: .modelFingerprint)
         try container.encode(nibbleVersion, forKey: .nibbleVersion)

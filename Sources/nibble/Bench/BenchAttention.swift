@@ -16,6 +16,11 @@ struct BenchAttention: AsyncParsableCommand {
     var headDim: Int = 128
     @Option(help: "Numbers to compute in.")
     var precision: Precision = .bf16
+    @Option(
+        help: ArgumentHelp(
+            "What is multiplied: int8 includes quantization, and the norms and rotation of queries and keys, and stands "
+                + "beside the limit of bytes. Default: that of --precision.", valueName: "attention"))
+    var attention = AttentionPrecision.bf16
     @OptionGroup var options: BenchOptions
 
     mutating func validate() throws {
@@ -26,6 +31,7 @@ struct BenchAttention: AsyncParsableCommand {
     }
 
     func run() async throws {
+        try checkAttention(attention, precision)
         let compute = Compute(precision: precision, pool: ThreadPool(threadCount: options.threads))
         let weights = RandomWeights(dtype: precision.activation)
         let shape: Shape = [tokens, heads * headDim]
@@ -33,9 +39,26 @@ struct BenchAttention: AsyncParsableCommand {
         let k = try weights.tensor("k", expecting: shape)
         let v = try weights.tensor("v", expecting: shape)
         let out = Tensor(zeros: shape, precision.activation)
+        let isInt8 = attention == .int8
+        let norm = isInt8 && headDim.isMultiple(of: 2) ? try norm(RandomWeights(dtype: .float32)) : nil
         try BenchReport(
-            "attention \(tokens) tokens, \(heads) heads of \(headDim)",
-            macs: 2 * Double(tokens) * Double(tokens) * Double(heads * headDim), on: compute, options
-        ) { compute.attention(q, k, v, heads: heads, into: out) }.print(json: options.json)
+            (isInt8 ? "int8 " : "") + "attention \(tokens) tokens, \(heads) heads of \(headDim)",
+            macs: 2 * Double(tokens) * Double(tokens) * Double(heads * headDim), on: compute, options,
+            operand: isInt8 ? .int8 : nil
+        ) {
+            if isInt8 {
+                compute.int8Attention(q, k, v, heads: heads, queryNorm: norm, keyNorm: norm, into: out)
+            } else {
+                compute.attention(q, k, v, heads: heads, into: out)
+            }
+        }.print(json: options.json)
+    }
+
+    private func norm(_ weights: RandomWeights) throws -> HeadNorm {
+        let gain = try weights.tensor("gain", expecting: [headDim])
+        let rotary = RotaryAngles(
+            cosine: try weights.tensor("cosine", expecting: [tokens, headDim / 2]),
+            sine: try weights.tensor("sine", expecting: [tokens, headDim / 2]))
+        return HeadNorm(gains: (gain, gain), boundary: tokens, epsilon: 1e-6, rotary: rotary)
     }
 }

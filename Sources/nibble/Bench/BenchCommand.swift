@@ -44,6 +44,15 @@ func checkSize(_ option: String, _ value: Int, _ range: ClosedRange<Int>) throws
     }
 }
 
+/// Refuses attention in bytes where it cannot be had.
+func checkAttention(_ attention: AttentionPrecision?, _ precision: Precision) throws {
+    guard attention != .int8 || (precision == .bf16 && Compute.hasInt8Attention) else {
+        throw ValidationError(
+            "--attention: found int8 in \(precision) on \(InstructionSet.current); expected bf16, or int8 in bf16 on a "
+                + "processor with AVX-512 VNNI")
+    }
+}
+
 /// A benchmark's figures.
 struct BenchReport: Encodable {
     /// What was measured, for people.

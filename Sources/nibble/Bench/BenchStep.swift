@@ -22,17 +22,15 @@ struct BenchStep: AsyncParsableCommand {
 
     @OptionGroup(title: "Random weights") var random: RandomModelOptions
     @OptionGroup(title: "A model on given inputs") var given: GivenModelOptions
-    @Option(help: "What the inputs of 4-bit layers are quantized to.")
-    var activations = ActivationBits.int4
+    @OptionGroup(title: "Numbers") var numbers: NumberOptions
     @Option(help: ArgumentHelp("Where to write the prediction, raw f32.", valueName: "file"), completion: .file())
     var output: String?
     @OptionGroup(title: "Measurement") var options: BenchOptions
 
     func run() async throws {
-        let compute = Compute(
-            precision: random.precision, activationBits: activations, pool: ThreadPool(threadCount: options.threads))
         let model = try await StepModel(
-            random, given, activations: activations, isQuiet: options.json, on: compute.pool)
+            random, given, numbers, isQuiet: options.json, on: ThreadPool(threadCount: options.threads))
+        let compute = model.compute
         let prediction = Tensor(zeros: [model.inputs.latents.rows, model.transformer.config.outChannels], .float32)
         let report = try BenchReport(
             model.description, macs: model.multiplyAdds, on: compute, options, operand: model.operand

@@ -21,8 +21,7 @@ struct ProfileCommand: AsyncParsableCommand {
 
     @OptionGroup(title: "Random weights") var random: RandomModelOptions
     @OptionGroup(title: "A model on given inputs") var given: GivenModelOptions
-    @Option(help: "What the inputs of 4-bit layers are quantized to.")
-    var activations = ActivationBits.int4
+    @OptionGroup(title: "Numbers") var numbers: NumberOptions
     @Option(
         help: ArgumentHelp("Where to write a trace.", valueName: "file"), completion: .file(extensions: ["json"]))
     var trace: String?
@@ -31,11 +30,10 @@ struct ProfileCommand: AsyncParsableCommand {
     func run() async throws {
         let threads = options.threads ?? Machine.current().coreCount
         let recorder = SpanRecorder(workerCount: threads)
-        let compute = Compute(
-            precision: random.precision, activationBits: activations,
-            pool: ThreadPool(threadCount: threads, recorder: recorder))
         let model = try await StepModel(
-            random, given, activations: activations, isQuiet: options.json, on: compute.pool)
+            random, given, numbers, isQuiet: options.json,
+            on: ThreadPool(threadCount: threads, recorder: recorder))
+        let compute = model.compute
         let prediction = Tensor(zeros: [model.inputs.latents.rows, model.transformer.config.outChannels], .float32)
         var profile: Profile?
         var events: TraceEvents?

@@ -65,22 +65,41 @@ struct GivenModelOptions: ParsableArguments {
     }
 }
 
+/// In what numbers 4-bit layers and attention are computed.
+struct NumberOptions: ParsableArguments {
+    @Option(help: "What the inputs of 4-bit layers are quantized to.")
+    var activations = ActivationBits.int4
+    @Option(help: "What attention multiplies. Default: int8 beside 4-bit weights where it can be had, else bf16.")
+    var attention: AttentionPrecision?
+
+    /// What a transformer is computed with.
+    func compute(_ transformer: FluxTransformer, _ precision: Precision, on pool: ThreadPool) throws -> Compute {
+        try checkAttention(attention, precision)
+        return Compute(
+            precision: precision, activationBits: activations,
+            attentionPrecision: attention
+                ?? .automatic(isQuantized: transformer.isQuantized, precision: precision), pool: pool)
+    }
+}
+
 /// A transformer and what it predicts from, as the options say.
 struct StepModel {
     let transformer: FluxTransformer
     let inputs: FluxTransformer.Inputs
+    /// What both are computed with.
+    let compute: Compute
     /// For people.
     let description: String
 
     /// - Parameters:
     ///   - random: what random weights are of, where no transformer is given.
     ///   - given: a transformer and inputs.
-    ///   - activations: what a 4-bit transformer's inputs are quantized to, for the description.
+    ///   - numbers: in what numbers it is computed.
     ///   - isQuiet: no progress while a model is fetched.
-    ///   - pool: the threads that bring layers into order.
-    /// - Throws: what is wrong with the model or the inputs.
+    ///   - pool: the threads.
+    /// - Throws: what is wrong with the model, the inputs or the options.
     init(
-        _ random: RandomModelOptions, _ given: GivenModelOptions, activations: ActivationBits, isQuiet: Bool,
+        _ random: RandomModelOptions, _ given: GivenModelOptions, _ numbers: NumberOptions, isQuiet: Bool,
         on pool: ThreadPool
     ) async throws {
         let fetcher = ModelFetcher(isQuiet: isQuiet)
@@ -89,10 +108,12 @@ struct StepModel {
         } else {
             transformer = try await random.transformer(fetcher, on: pool)
         }
+        compute = try numbers.compute(transformer, random.precision, on: pool)
         let config = transformer.config
         inputs = try given.inputs.map { try Self.givenInputs($0, config) } ?? random.inputs(config)
         description =
-            (transformer.isQuantized ? "4-bit step, \(activations) activations, " : "step, ")
+            (transformer.isQuantized ? "4-bit step, \(numbers.activations) activations, " : "step, ")
+            + (compute.attentionPrecision == .int8 ? "int8 attention, " : "")
             + "\(inputs.latents.rows) + \(inputs.text.rows) tokens, \(config.doubleBlocks) + "
             + "\(config.singleBlocks) blocks"
     }

@@ -45,6 +45,12 @@ struct CompareCommand: AsyncParsableCommand {
         @Option(
             help: "Numbers that all transformers compute in, but for 4-bit layers. Default: bf16.")
         var precision: Precision?
+
+        @Option(
+            help: ArgumentHelp(
+                "What the attention of the others multiplies, as in 'nibble generate'; the model's own has that of the "
+                    + "precision."))
+        var attention: AttentionPrecision?
     }
 
     struct PicturesOptions: ParsableArguments {
@@ -117,6 +123,7 @@ struct CompareCommand: AsyncParsableCommand {
     private func open() async throws -> FluxComparison {
         var options = FluxPipeline.Options()
         options.precision = models.precision ?? .bf16
+        options.attention = models.attention
         options.threads = machine.threads
         options.memoryLimit = try machine.memoryLimit()
         let fetcher = ModelFetcher(isQuiet: output.quiet)

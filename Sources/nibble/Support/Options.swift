@@ -8,6 +8,7 @@ public import NibbleTensors
 extension Precision: ExpressibleByArgument {}
 extension ActivationBits: ExpressibleByArgument {}
 extension Accumulation: ExpressibleByArgument {}
+extension AttentionPrecision: ExpressibleByArgument {}
 extension Int4Form: ExpressibleByArgument {}
 
 /// Which model runs, and how.
@@ -49,6 +50,13 @@ struct ModelOptions: ParsableArguments {
                 + "compare with a GPU's pictures; slow, and for int4 activations only. Default: f32."))
     var accumulation: Accumulation?
 
+    @Option(
+        help: ArgumentHelp(
+            "What the transformer's attention multiplies: int8 is twice as fast and off by about 1 %, less than 4-bit "
+                + "layers are; needs AVX-512 VNNI and precision bf16. Default: int8 for a 4-bit transformer where it can "
+                + "be had, else bf16; in precision f32 always f32."))
+    var attention: AttentionPrecision?
+
     @OptionGroup var machine: MachineOptions
 
     /// These options and, where they say nothing, what a picture says that it was made with.
@@ -65,6 +73,8 @@ struct ModelOptions: ParsableArguments {
                 try textEncoder2 ?? record.textEncoder2.map { try Self.existing($0, option: "text-encoder-2") }
             completed.activations = activations ?? record.activations
             completed.accumulation = accumulation ?? record.accumulation
+            // Another precision than the record's may have no attention in bytes.
+            completed.attention = attention ?? (completed.precision == record.precision ? record.attention : nil)
         }
         return completed
     }
@@ -110,6 +120,7 @@ struct ModelOptions: ParsableArguments {
         options.memoryLimit = try machine.memoryLimit()
         options.activations = activations ?? .int4
         options.accumulation = accumulation ?? .f32
+        options.attention = attention
         let fetcher = ModelFetcher(isQuiet: isQuiet)
         if let transformer { options.transformer = try await fetcher.transformer(transformer) }
         if let textEncoder2 {
