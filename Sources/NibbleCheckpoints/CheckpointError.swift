@@ -19,6 +19,10 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
     case notConvertible(path: String, to: String, reason: String)
     /// The disk, the quota or the file system's limit is full. What was there before is still there.
     case diskFull(path: String)
+    /// The disk has less space than a model takes, in bytes. Nothing was written.
+    case tooLittleSpace(path: String, needed: Int, free: Int)
+    /// A folder that is going to be written holds something already, which is not replaced.
+    case occupied(path: String)
     /// A tensor that is needed is not there.
     case missingTensor(path: String, name: String)
     /// A tensor has another shape than the network's configuration asks for.
@@ -48,6 +52,10 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
         case .notConvertible(let path, let form, let reason):
             "\(path): it cannot be written as '\(form)': \(reason); convert the file that it was made from"
         case .diskFull(let path): "\(path): no space is left to write it; free some and try again"
+        case .tooLittleSpace(let path, let needed, let free):
+            "\(path): \(needed) bytes are needed, but the disk has \(free) free; free some, or name a folder on another disk"
+        case .occupied(let path):
+            "\(path): the folder is there and holds something else; name another one, or empty it"
         case .missingTensor(let path, let name):
             "\(path): tensor '\(name.printable)' is missing; is this a file of another model, or is a shard not downloaded?"
         case .wrongShape(let path, let name, let found, let expected):

@@ -18,6 +18,9 @@ enum NonFiniteScan {
     /// Elements that are tested before anyone looks for which one it was.
     private static let block = 4096
 
+    /// Whether all elements of a contiguous tensor are finite.
+    static func isFinite(_ tensor: Tensor) -> Bool { count(tensor.bytes, tensor.dtype) == NonFiniteCount() }
+
     /// Counts in elements aligned to their size. Types without NaN have none.
     static func count(_ bytes: UnsafeRawBufferPointer, _ dtype: DType) -> NonFiniteCount {
         switch dtype {

@@ -1,15 +1,25 @@
-internal import Foundation
 public import NibbleTensors
 
 /// Weights of random numbers, of whatever shape a network asks for: to learn what a machine does with a model before
-/// one has it. Matrices are uniform within ±1/√inputs, as torch starts a linear layer; gains are 1.
+/// one has it. Matrices and convolutions are normal with variance 1/inputs, so that what comes out is as large as what
+/// goes in; gains are 1, biases small.
 public struct RandomWeights: TensorSource {
     private let dtype: DType
+    private let seed: UInt64
+    private let pool: ThreadPool?
 
-    /// - Parameter dtype: the type of all tensors, F32 or BF16.
-    public init(dtype: DType) {
+    /// Standard deviation of biases: seen, but small beside outputs of variance 1.
+    private static let biasDeviation: Float = 1 / 64
+
+    /// - Parameters:
+    ///   - dtype: the type of all tensors, F32 or BF16.
+    ///   - seed: other numbers for another seed.
+    ///   - pool: the threads that make them; nil: the one that asks.
+    public init(dtype: DType, seed: UInt64 = 0, on pool: ThreadPool? = nil) {
         precondition(dtype == .float32 || dtype == .bfloat16)
         self.dtype = dtype
+        self.seed = seed
+        self.pool = pool
     }
 
     /// What error messages name in the place of a file.
@@ -23,42 +33,16 @@ public struct RandomWeights: TensorSource {
         throw .missingTensor(path: location, name: name)
     }
 
-    /// New numbers; the same for the same name and shape.
+    /// New numbers; the same for the same seed, name and shape, whatever the number of threads.
     public func tensor(_ name: String, expecting shape: Shape) throws(CheckpointError) -> Tensor {
         let tensor = Tensor(zeros: shape, dtype)
-        let isGain = shape.rank == 1 && name.hasSuffix("weight")
-        let scale = isGain ? 0 : 1 / Float(max(tensor.width, 1)).squareRoot()
-        fill(tensor, offset: isGain ? 1 : 0, scale: scale, seed: Self.seed(name))
-        return tensor
-    }
-
-    /// What the numbers of a name begin with.
-    static func seed(_ name: String) -> UInt64 {
-        var hash = FowlerNollVo()
-        hash.add(name.utf8)
-        return hash.value
-    }
-
-    /// The finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-    @inline(__always) static func bits(seed: UInt64, index: Int) -> UInt64 {
-        var bits = seed &+ UInt64(truncatingIfNeeded: index) &* 0x9e37_79b9_7f4a_7c15
-        bits = (bits ^ (bits >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        bits = (bits ^ (bits >> 27)) &* 0x94d0_49bb_1331_11eb
-        return bits
-    }
-
-    /// offset + scale · u with u uniform in -1 ..< 1.
-    private func fill(_ tensor: Tensor, offset: Float, scale: Float, seed: UInt64) {
-        func value(_ index: Int) -> Float {
-            let bits = Self.bits(seed: seed, index: index)
-            return offset + scale * Float(Int32(truncatingIfNeeded: bits >> 32)) * 0x1p-31
-        }
-        if dtype == .float32 {
-            let elements = tensor.mutableAddress.assumingMemoryBound(to: Float.self)
-            for index in 0..<tensor.elementCount { elements[index] = value(index) }
+        let numbers = RandomNumbers(name, seed: seed)
+        if shape.rank > 1 {
+            numbers.fill(tensor, deviation: 1 / Float(max(tensor.width, 1)).squareRoot(), on: pool)
         } else {
-            let elements = tensor.mutableAddress.assumingMemoryBound(to: BFloat16.self)
-            for index in 0..<tensor.elementCount { elements[index] = BFloat16(value(index)) }
+            let isGain = name.hasSuffix("weight")
+            numbers.fill(tensor, mean: isGain ? 1 : 0, deviation: isGain ? 0 : Self.biasDeviation, on: pool)
         }
+        return tensor
     }
 }

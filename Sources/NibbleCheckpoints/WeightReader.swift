@@ -56,9 +56,8 @@ public struct WeightReader: Sendable {
     /// A small tensor as 32-bit floats of its own, with a check for NaN and infinity: biases, gains.
     public func vector(_ name: String, _ count: Int) throws(CheckpointError) -> Tensor {
         let stored = try tensor(name, [count])
-        let values = stored.floats()
-        guard values.allSatisfy(\.isFinite) else { throw .notFinite(path: source.location, name: prefix + name) }
-        return Tensor(values, shape: [count])
+        guard NonFiniteScan.isFinite(stored) else { throw .notFinite(path: source.location, name: prefix + name) }
+        return stored.widened
     }
 
     /// Remembers parts of a layer that a network got from its source otherwise than by name.
@@ -74,9 +73,9 @@ public struct WeightReader: Sendable {
 
     /// All tensors that were read through this reader and the readers below it, and what they remember.
     private var known: [String: Tensor] {
-        let parts = requests.parts.withLock { $0 }
-        return requests.tensors.withLock { $0 }.merging(parts) { tensor, _ in tensor }
-            .filter { $0.key.hasPrefix(prefix) }
+        let parts = requests.parts.withLock { $0.filter { $0.key.hasPrefix(prefix) } }
+        return requests.tensors.withLock { $0.filter { $0.key.hasPrefix(prefix) } }
+            .merging(parts) { tensor, _ in tensor }
     }
 
     /// All tensors that were read through this reader and the readers below it.

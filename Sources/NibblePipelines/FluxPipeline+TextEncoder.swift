@@ -17,7 +17,8 @@ extension FluxPipeline {
         _ options: Options, in folder: ModelFolder, on pool: ThreadPool
     ) throws -> T5Encoder {
         let own = try folder.config(.textEncoder2, as: T5Config.self)
-        guard let path = options.textEncoder2 else {
+        let path = options.textEncoder2 ?? folder.folder(.textEncoder2)
+        if options.textEncoder2 == nil, Checkpoint.int4Form(of: path) == nil {
             return try T5Encoder(own, weights: WeightReader(folder.weights(.textEncoder2)))
         }
         let encoder = try openTextEncoder2(path, like: own, on: pool)

@@ -77,16 +77,20 @@ public actor FluxPipeline {
         }
         self.model = model
         self.options = options
-        folder = try ModelFolder(model)
+        let folder = try ModelFolder(model)
+        self.folder = folder
+        // Reading their vocabularies takes longer than mapping all weights.
+        let tokenizers = Meanwhile {
+            (try CLIPTokenizer(folder: folder.url(.tokenizer)), try T5Tokenizer(folder: folder.url(.tokenizer2)))
+        }
         let pool = ThreadPool(threadCount: options.threads)
-        clipTokenizer = try CLIPTokenizer(folder: folder.url(.tokenizer))
-        t5Tokenizer = try T5Tokenizer(folder: folder.url(.tokenizer2))
         scheduler = try FlowMatchEulerDiscreteScheduler(
             folder.config(.scheduler, as: FlowMatchEulerDiscreteScheduler.Configuration.self))
         autoencoderConfig = try folder.config(.vae, as: AutoencoderConfig.self)
         transformer = try Self.openTransformer(options, in: folder, on: pool)
         compute = Self.compute(options, for: transformer, on: pool)
         memory = MemoryPolicy(limit: options.memoryLimit, resident: transformer.weights.ownedByteCount)
+        (clipTokenizer, t5Tokenizer) = try tokenizers.value
         let config = transformer.config
         guard config.inChannels == 4 * autoencoderConfig.latentChannels, config.outChannels == config.inChannels else {
             throw PipelineError.inconsistentModel(

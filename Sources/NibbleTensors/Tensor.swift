@@ -107,6 +107,17 @@ public struct Tensor: Sendable {
         }
     }
 
+    /// A copy in 32-bit floats.
+    public var widened: Tensor {
+        let copy = Tensor(zeros: shape, .float32)
+        for row in 0..<rows where width > 0 {
+            widenElements(
+                address + row * rowStride * dtype.byteSize, dtype, into: copy.mutable(Float.self) + row * width,
+                count: width)
+        }
+        return copy
+    }
+
     func mutable<Element>(_: Element.Type) -> UnsafeMutablePointer<Element> {
         mutableAddress.assumingMemoryBound(to: Element.self)
     }

@@ -23,7 +23,7 @@ struct Nibble: AsyncParsableCommand {
                 name: "Models",
                 subcommands: [
                     PullCommand.self, QuantizeCommand.self, InspectCommand.self, ConvertCommand.self,
-                    TokenizeCommand.self,
+                    SynthesizeCommand.self, TokenizeCommand.self,
                 ]),
             CommandGroup(
                 name: "This machine", subcommands: [DoctorCommand.self, BenchCommand.self, ProfileCommand.self]),

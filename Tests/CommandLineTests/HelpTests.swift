@@ -17,7 +17,7 @@ import Testing
 
     static let verbs = [
         [], ["generate"], ["decode"], ["compare"], ["pull"], ["quantize"], ["inspect"], ["convert"], ["tokenize"],
-        ["doctor"],
+        ["synthesize"], ["doctor"],
         ["bench"], ["bench", "linear"],
         ["bench", "attention"], ["bench", "step"], ["bench", "picture"], ["bench", "load"], ["profile"],
     ]

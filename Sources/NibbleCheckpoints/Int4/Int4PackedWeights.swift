@@ -156,9 +156,6 @@ func forParts(
 }
 
 extension Tensor {
-    /// A copy in 32-bit floats.
-    var widened: Tensor { Tensor(floats(), shape: shape) }
-
     /// The tensor itself, or a copy whose numbers are rounded: what Nunchaku's loader makes of float16 where the model is
     /// in bfloat16, the only 16-bit type that the kernels read.
     package var inBFloat16: Tensor {

@@ -131,15 +131,22 @@ extension Int4Weights {
 
     /// What is wrong with a smoothing vector.
     static func fault(smooth: Tensor) -> Int4Fault? {
+        if NonFiniteScan.isFinite(smooth), !hasZero(smooth) { return nil }
         let values = smooth.floats()
         return values.firstIndex { !$0.isFinite || $0 == 0 }.map { place in
             Int4Fault(key: "smooth", reason: "input \(place) would be divided by \(values[place])")
         }
     }
 
+    /// Whether one of some 16-bit floats is zero, of either sign.
+    private static func hasZero(_ vector: Tensor) -> Bool {
+        precondition(vector.isContiguous && vector.dtype.byteSize == 2)
+        return vector.bytes.bindMemory(to: UInt16.self).contains { $0 & 0x7fff == 0 }
+    }
+
     /// The first part, in the order of its key, with numbers that are not finite.
     static func fault(in parts: [String: Tensor]) -> Int4Fault? {
-        parts.sorted { $0.key < $1.key }.first { !$0.value.floats().allSatisfy(\.isFinite) }.map {
+        parts.sorted { $0.key < $1.key }.first { !NonFiniteScan.isFinite($0.value) }.map {
             Int4Fault(key: $0.key, reason: "it holds NaN or infinity")
         }
     }
