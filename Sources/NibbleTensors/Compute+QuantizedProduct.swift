@@ -3,11 +3,13 @@ internal import CNibbleKernels
 extension Compute {
     /// Rows multiplied at once by one thread, in whole tiles of 12.
     private static let quantizedRowBlock = 384
+    /// Outputs that a kernel sums at once at most, in whole tiles.
+    private static let quantizedPanel = 48
     /// Weights multiplied at once by one thread, in bytes: they pass by from the second cache for every few rows. Twice
-    /// as many cost 10 % where a core has 1 MiB.
+    /// as many cost 5 to 10 % where a core has 1 MiB.
     private static let quantizedTileBytes = 384 << 10
     /// Outputs multiplied at once by one thread at most: enough parts for many threads.
-    private static let quantizedOutputTile = 128
+    private static let quantizedOutputTile = 2 * quantizedPanel
     /// Rows quantized at once by one thread.
     private static let quantizedPiece = 24
     /// Rows that are quantized before they are multiplied: enough parts for many threads, and at 12288 channels 9 MiB
@@ -78,9 +80,8 @@ extension Compute {
         _ input: nibble_quantized_rows, _ weights: QuantizedWeights, _ outputs: Range<Int>, into y: Tensor, gelu: Bool,
         _ accumulation: Accumulation
     ) {
-        // In whole panels of 32.
-        let fitting = max(Self.quantizedTileBytes / (weights.input / 2) / 32 * 32, 32)
-        let outputTile = min(fitting, Self.quantizedOutputTile)
+        let fitting = Self.quantizedTileBytes / (weights.input / 2) / Self.quantizedPanel * Self.quantizedPanel
+        let outputTile = min(max(fitting, Self.quantizedPanel), Self.quantizedOutputTile)
         let outputTiles = (outputs.count + outputTile - 1) / outputTile
         let rowBlocks = (y.rows + Self.quantizedRowBlock - 1) / Self.quantizedRowBlock
         let macs = y.rows * outputs.count * weights.input

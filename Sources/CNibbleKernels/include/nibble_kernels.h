@@ -141,7 +141,7 @@ typedef struct NIBBLE_SENDABLE nibble_kernels {
                         const nibble_quantized_rows *to, size_t first, size_t count);
 
   /// y = codes Wᵀ + branch upᵀ + bias, then GELU (tanh) if asked, for rows first_row (a multiple of
-  /// 12) ..< first_row + row_count of x and outputs first_output (a multiple of 32) ..<
+  /// 12) ..< first_row + row_count of x and outputs first_output (a multiple of 16) ..<
   /// first_output + output_count. y, f32 or bf16, points at row 0 and output 0 of all. Sums within
   /// a group are exact; scaled, they are added in f32, groups ascending, then ranks, then the bias;
   /// on AVX-512 BF16, where y is bf16, the branch is rounded to bf16 before.

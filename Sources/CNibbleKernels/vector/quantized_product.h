@@ -182,7 +182,7 @@ static void quantized_product(const nibble_quantized_layer *layer, const nibble_
   for (size_t row = first_row; row < end_row; row += PRODUCT_ROWS) {
     size_t tile = first_tile;
     for (; tile + PRODUCT_TILES <= end_tile; tile += PRODUCT_TILES) work_tiles(&p, row, tile);
-    if (tile < end_tile) work_one_tile(&p, row, tile);
+    for (; tile < end_tile; tile++) work_one_tile(&p, row, tile);
   }
 }
 

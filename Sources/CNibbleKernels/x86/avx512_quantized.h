@@ -5,9 +5,10 @@
 
 #include <immintrin.h>
 
-// Of 32 registers, 12 hold exact sums and 12 scaled ones.
-#define PRODUCT_ROWS 6
-#define PRODUCT_TILES 2
+// Of 32 registers, 12 hold exact sums and 12 scaled ones. 6 rows by 2 tiles read the codes of wide
+// layers too often.
+#define PRODUCT_ROWS 4
+#define PRODUCT_TILES 3
 
 #include "../vector/quantized_product.h"
 
