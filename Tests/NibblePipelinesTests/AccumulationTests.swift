@@ -24,30 +24,17 @@ import Testing
         return try FluxPipeline(model: try #require(model.pipeline), options: options)
     }
 
-    /// The latents of the last step, and the picture.
-    private static func draw(_ pipeline: FluxPipeline) async throws -> (latents: [Float], picture: FluxPicture) {
-        var latents: [Float] = []
-        for try await event in pipeline(request) {
-            switch event {
-            case .step(_, let tensor): latents = tensor.floats()
-            case .picture(let picture): return (latents, picture)
-            default: break
-            }
-        }
-        throw CancellationError()
-    }
-
     @Test(
         .enabled(if: !models.isEmpty, "no svdq-* goldens with the whole model beside the repository"),
         arguments: models)
     func `a picture is near the one of 32-bit sums, and the same on one thread and two`(
         _ model: GoldenInt4Model
     ) async throws {
-        let one = try await Self.draw(Self.pipeline(model, .nunchaku, threads: 1))
-        let two = try await Self.draw(Self.pipeline(model, .nunchaku, threads: 2))
+        let one = try await Self.pipeline(model, .nunchaku, threads: 1).draw(Self.request)
+        let two = try await Self.pipeline(model, .nunchaku, threads: 2).draw(Self.request)
         #expect(one.picture.bitmap == two.picture.bitmap && one.latents == two.latents)
-        let exact = try await Self.draw(Self.pipeline(model, threads: 2))
-        let whole = try await Self.draw(Self.pipeline(model, threads: 2, isQuantized: false))
+        let exact = try await Self.pipeline(model, threads: 2).draw(Self.request)
+        let whole = try await Self.pipeline(model, threads: 2, isQuantized: false).draw(Self.request)
         // Rounding sums to bf16 moves a layer by 2e-3 (golden w4a4, bf16_vs_f32), 4-bit codes move it by 2e-2: all layers
         // and steps together, the first must stay below the second.
         let rounding = relativeError(one.latents, exact.latents)
@@ -64,8 +51,8 @@ import Testing
     func `a 4-bit picture is the same on one thread and two`(
         _ model: GoldenInt4Model, _ activations: ActivationBits
     ) async throws {
-        let one = try await Self.draw(Self.pipeline(model, .f32, activations, threads: 1))
-        let two = try await Self.draw(Self.pipeline(model, .f32, activations, threads: 2))
+        let one = try await Self.pipeline(model, .f32, activations, threads: 1).draw(Self.request)
+        let two = try await Self.pipeline(model, .f32, activations, threads: 2).draw(Self.request)
         #expect(one.picture.bitmap == two.picture.bitmap && one.latents == two.latents)
         #expect(one.picture.record.activations == activations)
     }

@@ -23,29 +23,17 @@ struct Int8AttentionPipelineTests {
         return try FluxPipeline(model: try #require(model.pipeline), options: options)
     }
 
-    private static func draw(_ pipeline: FluxPipeline) async throws -> (latents: [Float], picture: FluxPicture) {
-        var latents: [Float] = []
-        for try await event in pipeline(request) {
-            switch event {
-            case .step(_, let tensor): latents = tensor.floats()
-            case .picture(let picture): return (latents, picture)
-            default: break
-            }
-        }
-        throw CancellationError()
-    }
-
     @Test(
         .enabled(if: !models.isEmpty, "no svdq-* goldens with the whole model beside the repository"),
         arguments: models)
     func `4-bit transformers have it, and it moves a picture less than they do`(_ model: GoldenInt4Model) async throws {
-        let one = try await Self.draw(Self.pipeline(model, nil, threads: 1))
-        let two = try await Self.draw(Self.pipeline(model, .int8, threads: 2))
+        let one = try await Self.pipeline(model, nil, threads: 1).draw(Self.request)
+        let two = try await Self.pipeline(model, .int8, threads: 2).draw(Self.request)
         #expect(one.picture.bitmap == two.picture.bitmap && one.latents == two.latents)
         #expect(one.picture.record == two.picture.record && one.picture.record.attention == .int8)
-        let exact = try await Self.draw(Self.pipeline(model, .bf16))
-        let whole = try await Self.draw(Self.pipeline(model, nil, isQuantized: false))
-        let wholeInBytes = try await Self.draw(Self.pipeline(model, .int8, isQuantized: false))
+        let exact = try await Self.pipeline(model, .bf16).draw(Self.request)
+        let whole = try await Self.pipeline(model, nil, isQuantized: false).draw(Self.request)
+        let wholeInBytes = try await Self.pipeline(model, .int8, isQuantized: false).draw(Self.request)
         #expect(exact.picture.record.attention == .bf16 && whole.picture.record.attention == .bf16)
         // About 1 % of attention's output, which is one of the terms of a block, against 4-bit layers' several.
         let attention = relativeError(wholeInBytes.latents, whole.latents)
@@ -58,8 +46,8 @@ struct Int8AttentionPipelineTests {
         .enabled(if: !models.isEmpty, "no svdq-* goldens with the whole model beside the repository"),
         arguments: models)
     func `not beside f32 or Nunchaku's sums unless asked for`(_ model: GoldenInt4Model) async throws {
-        let inFloats = try await Self.draw(Self.pipeline(model, nil) { $0.precision = .f32 })
-        let likeNunchaku = try await Self.draw(Self.pipeline(model, nil) { $0.accumulation = .nunchaku })
+        let inFloats = try await Self.pipeline(model, nil) { $0.precision = .f32 }.draw(Self.request)
+        let likeNunchaku = try await Self.pipeline(model, nil) { $0.accumulation = .nunchaku }.draw(Self.request)
         #expect(inFloats.picture.record.attention == .bf16 && likeNunchaku.picture.record.attention == .bf16)
         let error = #expect(throws: PipelineError.self) {
             try Self.pipeline(model, .int8) { $0.precision = .f32 }
