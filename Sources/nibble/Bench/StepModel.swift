@@ -73,9 +73,8 @@ struct NumberOptions: ParsableArguments {
     var attention: AttentionPrecision?
 
     /// What a transformer is computed with.
-    func compute(_ transformer: FluxTransformer, _ precision: Precision, on pool: ThreadPool) throws -> Compute {
-        try checkAttention(attention, precision)
-        return Compute(
+    func compute(_ transformer: FluxTransformer, _ precision: Precision, on pool: ThreadPool) -> Compute {
+        Compute(
             precision: precision, activationBits: activations,
             attentionPrecision: attention
                 ?? .automatic(isQuantized: transformer.isQuantized, precision: precision), pool: pool)
@@ -102,13 +101,15 @@ struct StepModel {
         _ random: RandomModelOptions, _ given: GivenModelOptions, _ numbers: NumberOptions, isQuiet: Bool,
         on pool: ThreadPool
     ) async throws {
+        // Before a model is fetched and opened for nothing.
+        try checkAttention(numbers.attention, random.precision)
         let fetcher = ModelFetcher(isQuiet: isQuiet)
         if let path = given.transformer {
             transformer = try Self.given(try await fetcher.transformer(path), on: pool)
         } else {
             transformer = try await random.transformer(fetcher, on: pool)
         }
-        compute = try numbers.compute(transformer, random.precision, on: pool)
+        compute = numbers.compute(transformer, random.precision, on: pool)
         let config = transformer.config
         inputs = try given.inputs.map { try Self.givenInputs($0, config) } ?? random.inputs(config)
         description =
