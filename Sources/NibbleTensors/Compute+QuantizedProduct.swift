@@ -1,8 +1,12 @@
 internal import CNibbleKernels
 
 extension Compute {
-    /// Rows multiplied at once by one thread, in whole tiles of 12.
-    private static let quantizedRowBlock = 384
+    /// Rows multiplied at once by one thread at most: the more, the less often weights come from memory.
+    private static let quantizedRowBlock = 768
+    /// Parts for each thread at least, where there are rows enough: what the last ones wait for stays small.
+    private static let quantizedPartsPerThread = 16
+    /// Rows multiplied at once by one thread at least: with fewer, fetching the weights would show.
+    private static let quantizedLeastRows = 192
     /// Outputs that a kernel sums at once at most, in whole tiles.
     private static let quantizedPanel = 48
     /// Weights multiplied at once by one thread, in bytes: they pass by from the second cache for every few rows. Twice
@@ -12,9 +16,9 @@ extension Compute {
     private static let quantizedOutputTile = 2 * quantizedPanel
     /// Rows quantized at once by one thread.
     private static let quantizedPiece = 24
-    /// Rows that are quantized before they are multiplied: enough parts for many threads, and at 12288 channels 9 MiB
-    /// of codes, which the last cache holds.
-    private static let quantizedStretch = 768
+    /// Codes of rows that are quantized before they are multiplied, in bytes: 768 rows of 12288 channels, which the last
+    /// cache holds.
+    private static let quantizedStretchBytes = 768 * 12288
 
     /// y = activation(Q(x / smooth) Wᵀ + (x downᵀ) upᵀ + bias), the low-rank branch on the input as it is.
     ///
@@ -36,10 +40,10 @@ extension Compute {
         // Nunchaku's kernels take 4-bit inputs; layers of others, such as T5's, are summed as ever.
         let accumulation = bits == .int4 ? accumulation : .f32
         workspace.scope {
-            let rows = min(x.rows, Self.quantizedStretch)
+            let rows = Self.evenBlock(of: x.rows, atMost: Self.quantizedStretchBytes / weights.input)
             let input = quantizedRows(rows, weights)
-            for first in stride(from: 0, to: x.rows, by: Self.quantizedStretch) {
-                let stretch = first..<min(first + Self.quantizedStretch, x.rows)
+            for first in stride(from: 0, to: x.rows, by: rows) {
+                let stretch = first..<min(first + rows, x.rows)
                 quantize(x.rows(stretch), weights, bits, into: input)
                 for (outputs, activation) in [(0..<border, activation), (border..<weights.output, .identity)]
                 where !outputs.isEmpty {
@@ -50,11 +54,16 @@ extension Compute {
         }
     }
 
-    /// Memory for quantized rows, until the end of the scope.
+    /// The size of `rows` in as few blocks as possible, all of nearly one size and of whole tiles.
+    private static func evenBlock(of rows: Int, atMost limit: Int) -> Int {
+        let tile = Int(NIBBLE_TILE_ROWS)
+        let blocks = (rows + limit - 1) / limit
+        return max((rows + blocks * tile - 1) / (blocks * tile), 1) * tile
+    }
+
+    /// Memory for quantized rows, whole tiles, until the end of the scope.
     private func quantizedRows(_ rows: Int, _ weights: QuantizedWeights) -> nibble_quantized_rows {
         let groups = weights.input / QuantizedWeights.groupSize
-        let height = Int(NIBBLE_TILE_ROWS)
-        let rows = (rows + height - 1) / height * height
         return nibble_quantized_rows(
             codes: workspace.tensor([rows, weights.input], .int8).mutable(Int8.self),
             scales: workspace.tensor([rows, groups], .float32).mutable(Float.self),
@@ -83,12 +92,16 @@ extension Compute {
         let fitting = Self.quantizedTileBytes / (weights.input / 2) / Self.quantizedPanel * Self.quantizedPanel
         let outputTile = min(max(fitting, Self.quantizedPanel), Self.quantizedOutputTile)
         let outputTiles = (outputs.count + outputTile - 1) / outputTile
-        let rowBlocks = (y.rows + Self.quantizedRowBlock - 1) / Self.quantizedRowBlock
+        let parts = pool.threadCount * Self.quantizedPartsPerThread
+        let blocksForAll = (parts + outputTiles - 1) / outputTiles
+        let mostRows = min(Self.quantizedRowBlock, max(y.rows / blocksForAll, Self.quantizedLeastRows))
+        let rowBlock = Self.evenBlock(of: y.rows, atMost: mostRows)
+        let rowBlocks = (y.rows + rowBlock - 1) / rowBlock
         let macs = y.rows * outputs.count * weights.input
         run("4-bit product", rowBlocks * outputTiles, multiplyAdds: macs) { part, _ in
-            let firstRow = part / outputTiles * Self.quantizedRowBlock
+            let firstRow = part / outputTiles * rowBlock
             let firstOutput = outputs.lowerBound + part % outputTiles * outputTile
-            let rowCount = min(Self.quantizedRowBlock, y.rows - firstRow)
+            let rowCount = min(rowBlock, y.rows - firstRow)
             let outputCount = min(outputTile, outputs.upperBound - firstOutput)
             var layer = weights.layer
             var input = input

@@ -10,22 +10,20 @@
 #define PRODUCT_ROWS 2
 #define PRODUCT_TILES 1
 
-#include "../vector/quantized_product.h"
+#include "../vector/group_by_group.h"
 
-INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t *weights,
-                      size_t tile_bytes, ints sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles) {
-  (void)tile_bytes, (void)tiles;  // one
+INLINE void sum_group(const group_operands *x, ints sums[PRODUCT_ROWS][VECTORS_OF_TILE]) {
   int16x8_t pairs[PRODUCT_ROWS][4][2] = {};
   UNROLL for (int step = 0; step < GROUP / 8; step++) {
     UNROLL for (int half = 0; half < 2; half++) {
       int8x8_t activations[PRODUCT_ROWS];
       UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
         int32_t four;
-        memcpy(&four, codes + row * GROUP + step * 8 + half * 4, sizeof four);
+        memcpy(&four, x->codes + row * GROUP + step * 8 + half * 4, sizeof four);
         activations[row] = vreinterpret_s8_s32(vdup_n_s32(four));
       }
       UNROLL for (int v = 0; v < 4; v++) {
-        uint8x16_t packed = vld1q_u8(weights + step * 64 + v * 16);
+        uint8x16_t packed = vld1q_u8(x->weights + step * 64 + v * 16);
         packed = half == 0 ? vandq_u8(packed, vdupq_n_u8(15)) : vshrq_n_u8(packed, 4);
         int8x16_t unpacked = vreinterpretq_s8_u8(packed);
         UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
@@ -39,7 +37,7 @@ INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t 
   UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
     UNROLL for (int v = 0; v < 4; v++) {
       int32x4_t low = vpaddlq_s16(pairs[row][v][0]), high = vpaddlq_s16(pairs[row][v][1]);
-      sums[row][v] = (ints)vaddq_s32(vpaddq_s32(low, high), vdupq_n_s32(starts[row]));
+      sums[row][v] = (ints)vaddq_s32(vpaddq_s32(low, high), vdupq_n_s32(x->starts[row]));
     }
   }
 }

@@ -13,24 +13,22 @@
 #define PRODUCT_ROWS 4
 #define PRODUCT_TILES 1
 
-#include "../vector/quantized_product.h"
+#include "../vector/group_by_group.h"
 
-INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t *weights,
-                      size_t tile_bytes, ints sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles) {
-  (void)tile_bytes, (void)tiles;  // one
+INLINE void sum_group(const group_operands *x, ints sums[PRODUCT_ROWS][VECTORS_OF_TILE]) {
   int32x4_t exact[PRODUCT_ROWS][4];
   UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
-    UNROLL for (int v = 0; v < 4; v++) exact[row][v] = vdupq_n_s32(starts[row]);
+    UNROLL for (int v = 0; v < 4; v++) exact[row][v] = vdupq_n_s32(x->starts[row]);
   }
   // A register of a row's codes is two steps of eight inputs; a lane of it four inputs.
   UNROLL for (int pair = 0; pair < GROUP / 16; pair++) {
     int8x16_t activations[PRODUCT_ROWS];
     UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
-      activations[row] = vld1q_s8(codes + row * GROUP + pair * 16);
+      activations[row] = vld1q_s8(x->codes + row * GROUP + pair * 16);
     }
     UNROLL for (int v = 0; v < 4; v++) {
-      uint8x16_t first = vld1q_u8(weights + pair * 128 + v * 16);
-      uint8x16_t second = vld1q_u8(weights + pair * 128 + 64 + v * 16);
+      uint8x16_t first = vld1q_u8(x->weights + pair * 128 + v * 16);
+      uint8x16_t second = vld1q_u8(x->weights + pair * 128 + 64 + v * 16);
       int8x16_t first_low = vreinterpretq_s8_u8(vandq_u8(first, vdupq_n_u8(15)));
       int8x16_t first_high = vreinterpretq_s8_u8(vshrq_n_u8(first, 4));
       int8x16_t second_low = vreinterpretq_s8_u8(vandq_u8(second, vdupq_n_u8(15)));

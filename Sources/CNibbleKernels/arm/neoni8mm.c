@@ -13,22 +13,20 @@
 #define PRODUCT_ROWS 4
 #define PRODUCT_TILES 1
 
-#include "../vector/quantized_product.h"
+#include "../vector/group_by_group.h"
 
-INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t *weights,
-                      size_t tile_bytes, ints sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles) {
-  (void)tile_bytes, (void)tiles;  // one
+INLINE void sum_group(const group_operands *x, ints sums[PRODUCT_ROWS][VECTORS_OF_TILE]) {
   enum { PAIRS = PRODUCT_ROWS / 2 };
   int32x4_t exact[PAIRS][8] = {};
   UNROLL for (int step = 0; step < GROUP / 8; step++) {
     int8x16_t activations[PAIRS];
     UNROLL for (int pair = 0; pair < PAIRS; pair++) {
-      const int8_t *two = codes + 2 * pair * GROUP + step * 8;
+      const int8_t *two = x->codes + 2 * pair * GROUP + step * 8;
       activations[pair] = vcombine_s8(vld1_s8(two), vld1_s8(two + GROUP));
     }
     UNROLL for (int v = 0; v < 4; v++) {
       // Inputs 0 ... 3 and 4 ... 7 of an output, brought together.
-      uint8x16_t packed = vld1q_u8(weights + step * 64 + v * 16);
+      uint8x16_t packed = vld1q_u8(x->weights + step * 64 + v * 16);
       int32x4_t low = vreinterpretq_s32_u8(vandq_u8(packed, vdupq_n_u8(15)));
       int32x4_t high = vreinterpretq_s32_u8(vshrq_n_u8(packed, 4));
       int8x16_t outputs[2] = {vreinterpretq_s8_s32(vzip1q_s32(low, high)),
@@ -46,7 +44,7 @@ INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t 
       int64x2_t first = vreinterpretq_s64_s32(exact[row / 2][2 * v]);
       int64x2_t second = vreinterpretq_s64_s32(exact[row / 2][2 * v + 1]);
       int64x2_t sum = row % 2 == 0 ? vzip1q_s64(first, second) : vzip2q_s64(first, second);
-      sums[row][v] = (ints)vaddq_s32(vreinterpretq_s32_s64(sum), vdupq_n_s32(starts[row]));
+      sums[row][v] = (ints)vaddq_s32(vreinterpretq_s32_s64(sum), vdupq_n_s32(x->starts[row]));
     }
   }
 }

@@ -9,7 +9,10 @@
 #error "define BRANCH_ROWS and BRANCH_VECTORS, the tile of the down-projection"
 #endif
 
-enum { GROUP_VECTORS = GROUP / WIDTH };
+enum {
+  /// A lane for each row of a tile, in whole vectors.
+  TILE_LANES = (NIBBLE_TILE_ROWS + WIDTH - 1) / WIDTH * WIDTH,
+};
 
 typedef int8_t codes __attribute__((vector_size(WIDTH)));
 typedef codes codes_in_memory __attribute__((aligned(1), may_alias));
@@ -21,33 +24,88 @@ INLINE floats round_to_bf16(floats x) {
   return choose(x != x, x, rounded);
 }
 
-/// One row's group from its x' on.
-INLINE void quantize_group(const floats smoothed[GROUP_VECTORS], nibble_activation_codes kind,
-                           const nibble_quantized_rows *to, size_t index) {
-  uints largest = {};
-  // Magnitudes compare as integers, NaN above all.
-  UNROLL for (int i = 0; i < GROUP_VECTORS; i++) {
-    largest = __builtin_elementwise_max(largest, (uints)smoothed[i] & 0x7fffffff);
+/// x' of one row's group; returns the largest magnitude of each lane, as an integer: so they
+/// compare with NaN above all.
+INLINE ints smooth_group(const nibble_quantized_layer *layer, nibble_activation_codes kind,
+                         const void *x, nibble_float type, size_t start, float smoothed[GROUP]) {
+  ints largest = {};
+  UNROLL for (int i = 0; i < GROUP; i += WIDTH) {
+    floats value = load(x, type, start + i);
+    if (nibble_is_shifted(kind)) value = round_to_bf16(value + broadcast(nibble_gelu_shift));
+    if (layer->smooth) value /= load(layer->smooth, NIBBLE_F32, start + i);
+    value = round_to_bf16(value);
+    store(smoothed, NIBBLE_F32, i, value);
+    largest = __builtin_elementwise_max(largest, (ints)value & 0x7fffffff);
   }
-  float absmax = nibble_float_of_bits(__builtin_reduce_max(largest));
-  nibble_group_scale scale = nibble_scale_of_group(absmax, kind);
-  to->scales[index] = scale.stored;
-  int8_t *target = to->codes + index * GROUP;
-  if (scale.reciprocal == 0) {
-    memset(target, 0, GROUP);
-    to->starts[index] = 0;
-    return;
-  }
+  return largest;
+}
+
+/// What the groups of a tile's rows are divided by, as nibble_group_scale.
+typedef struct tile_scales {
+  float stored[TILE_LANES], divisors[TILE_LANES], reciprocals[TILE_LANES];
+} tile_scales;
+
+/// nibble_scale_of_group, lane by lane.
+INLINE void scale_groups(ints absmax, nibble_activation_codes kind, tile_scales *scales,
+                         size_t first) {
+  const floats infinity = broadcast(__builtin_inff());
+  bool is_4_bit = nibble_is_4_bit(kind);
+  floats s = is_4_bit ? (floats)absmax * (kind == NIBBLE_CODES_S4 ? 1.0f / 7 : 1.0f / 15)
+                      : (floats)absmax / 127;
+  floats reciprocal = 1 / s, stored = is_4_bit ? round_to_bf16(s) : s;
+  // Infinite for zero and for the smallest subnormal numbers.
+  ints is_zero = reciprocal == infinity, is_finite = absmax < (ints)infinity;
+  stored = choose(is_finite, choose(is_zero, (floats){}, stored), broadcast(__builtin_nanf("")));
+  reciprocal = choose(is_finite & ~is_zero, reciprocal, (floats){});
+  store(scales->stored, NIBBLE_F32, first, stored);
+  store(scales->divisors, NIBBLE_F32, first, s);
+  store(scales->reciprocals, NIBBLE_F32, first, reciprocal);
+}
+
+/// The codes of one row's group; returns the sums of their lanes.
+INLINE ints write_codes(const float smoothed[GROUP], nibble_activation_codes kind, float divisor,
+                        float reciprocal, int8_t *target) {
   ints sum = {};
-  UNROLL for (int i = 0; i < GROUP_VECTORS; i++) {
-    floats quotient = nibble_is_4_bit(kind) ? smoothed[i] * broadcast(scale.reciprocal)
-                                            : smoothed[i] / broadcast(scale.divisor);
-    ints code = __builtin_convertvector(__builtin_elementwise_roundeven(quotient), ints);
+  if (reciprocal == 0) {
+    memset(target, 0, GROUP);
+    return sum;
+  }
+  UNROLL for (int i = 0; i < GROUP; i += WIDTH) {
+    floats value = load(smoothed, NIBBLE_F32, i);
+    value = nibble_is_4_bit(kind) ? value * broadcast(reciprocal) : value / broadcast(divisor);
+    ints code = __builtin_convertvector(__builtin_elementwise_roundeven(value), ints);
     if (kind == NIBBLE_CODES_U4) code = __builtin_elementwise_max(code, (ints){});
-    *(codes_in_memory *)(target + i * WIDTH) = __builtin_convertvector(code, codes);
+    *(codes_in_memory *)(target + i) = __builtin_convertvector(code, codes);
     sum += code;
   }
-  to->starts[index] = -8 * __builtin_reduce_add(sum);
+  return sum;
+}
+
+/// One group of up to a tile's rows: first all their maxima, then all their scales, then all their
+/// codes, so that no row waits for its own.
+INLINE void quantize_group(const nibble_quantized_layer *layer, nibble_activation_codes kind,
+                           const void *x, nibble_float type, size_t x_stride, size_t start,
+                           int rows, const nibble_quantized_rows *to, size_t index) {
+  float smoothed[NIBBLE_TILE_ROWS][GROUP];
+  ints lanes[TILE_LANES] = {};
+  tile_scales scales;
+  for (int row = 0; row < rows; row++) {
+    const void *source = nibble_row(x, type, x_stride, row);
+    lanes[row] = smooth_group(layer, kind, source, type, start, smoothed[row]);
+  }
+  UNROLL for (int i = 0; i < TILE_LANES; i += WIDTH) {
+    scale_groups(fold_rows(lanes + i, GREATEST), kind, &scales, i);
+  }
+  for (int row = 0; row < rows; row++) {
+    to->scales[index + row] = scales.stored[row];
+    lanes[row] = write_codes(smoothed[row], kind, scales.divisors[row], scales.reciprocals[row],
+                             to->codes + (index + row) * GROUP);
+  }
+  int32_t starts[TILE_LANES];
+  UNROLL for (int i = 0; i < TILE_LANES; i += WIDTH) {
+    store(starts, NIBBLE_F32, i, (floats)(-8 * fold_rows(lanes + i, SUM)));
+  }
+  memcpy(to->starts + index, starts, rows * sizeof *starts);
 }
 
 INLINE void add_to_branch(floats sums[BRANCH_ROWS][BRANCH_VECTORS], size_t rank, float *branch,
@@ -99,28 +157,11 @@ INLINE void add_branch_of_pairs(const void *x, size_t x_stride, const uint16_t *
 }
 #endif
 
-/// One group of up to BRANCH_ROWS rows.
-INLINE void quantize_group_of_rows(const nibble_quantized_layer *layer,
-                                   nibble_activation_codes kind, const void *x, nibble_float type,
-                                   size_t x_stride, const nibble_quantized_rows *to, size_t first,
-                                   int rows, size_t group) {
-  float values[BRANCH_ROWS][GROUP];
-  size_t start = group * GROUP;
-  UNROLL for (int row = 0; row < rows; row++) {
-    const void *source = nibble_row(x, type, x_stride, row);
-    floats smoothed[GROUP_VECTORS];
-    UNROLL for (int i = 0; i < GROUP_VECTORS; i++) {
-      floats value = load(source, type, start + i * WIDTH);
-      store(values[row], NIBBLE_F32, i * WIDTH, value);
-      if (nibble_is_shifted(kind)) value = round_to_bf16(value + broadcast(nibble_gelu_shift));
-      if (layer->smooth) value /= load(layer->smooth, NIBBLE_F32, start + i * WIDTH);
-      smoothed[i] = round_to_bf16(value);
-    }
-    quantize_group(smoothed, kind, to, nibble_index_of_group(layer->in, first + row, group));
-  }
+/// Adds one group's products of a tile's rows with the down-projection.
+INLINE void project_group(const nibble_quantized_layer *layer, const void *x, nibble_float type,
+                          size_t x_stride, size_t start, int rows, float *branch) {
   size_t rank = layer->rank, r = 0;
   const uint16_t *down = layer->down + start * rank;
-  float *branch = to->branch + first * rank;
 #ifdef MULTIPLY_ADD_PAIRS
   if (type == NIBBLE_BF16) {
     const void *inputs = nibble_row(x, type, start, 1);
@@ -133,31 +174,50 @@ INLINE void quantize_group_of_rows(const nibble_quantized_layer *layer,
     return;
   }
 #endif
+  float values[BRANCH_ROWS][GROUP];
+  UNROLL for (int row = 0; row < rows; row++) {
+    const void *source = nibble_row(x, type, x_stride, row);
+    UNROLL for (int i = 0; i < GROUP; i += WIDTH) {
+      store(values[row], NIBBLE_F32, i, load(source, type, start + i));
+    }
+  }
   for (; r + BRANCH_VECTORS * WIDTH <= rank; r += BRANCH_VECTORS * WIDTH) {
     add_branch(values, down + 2 * r, rank, branch + r, rows, BRANCH_VECTORS);
   }
   for (; r < rank; r += WIDTH) add_branch(values, down + 2 * r, rank, branch + r, rows, 1);
 }
 
+/// Rows of one tile, group by group, so that what is read of a row is projected while it is near.
+INLINE void quantize_tile(const nibble_quantized_layer *layer, nibble_activation_codes kind,
+                          const void *x, nibble_float type, size_t x_stride,
+                          const nibble_quantized_rows *to, size_t first, int rows) {
+  size_t rank = layer->rank;
+  float *branch = to->branch + first * rank;
+  if (rank > 0) memset(branch, 0, rows * rank * sizeof *branch);
+  for (size_t group = 0; group < layer->in / GROUP; group++) {
+    size_t index = nibble_index_of_group(layer->in, first, group), start = group * GROUP;
+    quantize_group(layer, kind, x, type, x_stride, start, rows, to, index);
+    int row = 0;
+    for (; row + BRANCH_ROWS <= rows; row += BRANCH_ROWS) {
+      project_group(layer, nibble_row(x, type, x_stride, row), type, x_stride, start, BRANCH_ROWS,
+                    branch + row * rank);
+    }
+    for (; row < rows; row++) {
+      project_group(layer, nibble_row(x, type, x_stride, row), type, x_stride, start, 1,
+                    branch + row * rank);
+    }
+  }
+}
+
 INLINE void quantize_rows_type(const nibble_quantized_layer *layer, nibble_activation_codes kind,
                                const void *x, nibble_float type, size_t x_stride,
                                const nibble_quantized_rows *to, size_t first, size_t count) {
-  if (layer->rank > 0) {
-    memset(to->branch + first * layer->rank, 0, count * layer->rank * sizeof(float));
-  }
-  size_t groups = layer->in / GROUP, done = 0;
-  for (; done + BRANCH_ROWS <= count; done += BRANCH_ROWS) {
-    const void *source = nibble_row(x, type, x_stride, done);
-    for (size_t group = 0; group < groups; group++) {
-      quantize_group_of_rows(layer, kind, source, type, x_stride, to, first + done, BRANCH_ROWS,
-                             group);
-    }
-  }
-  for (; done < count; done++) {
-    const void *source = nibble_row(x, type, x_stride, done);
-    for (size_t group = 0; group < groups; group++) {
-      quantize_group_of_rows(layer, kind, source, type, x_stride, to, first + done, 1, group);
-    }
+  for (size_t done = 0; done < count;) {
+    size_t left_of_tile = NIBBLE_TILE_ROWS - (first + done) % NIBBLE_TILE_ROWS;
+    size_t rows = count - done < left_of_tile ? count - done : left_of_tile;
+    quantize_tile(layer, kind, nibble_row(x, type, x_stride, done), type, x_stride, to,
+                  first + done, (int)rows);
+    done += rows;
   }
 }
 

@@ -28,40 +28,45 @@ typedef struct product {
   size_t y_stride;
 } product;
 
-/// Exact sums of one group: PRODUCT_ROWS rows from `codes` on, 64 bytes each, times `tiles` tiles
-/// from `weights` on, `tile_bytes` apart; they begin with `starts`.
-INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t *weights,
-                      size_t tile_bytes, ints sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles);
+/// What the sums of a group are made of: PRODUCT_ROWS rows and tiles from `weights` on.
+typedef struct group_operands {
+  const int8_t *codes;    // GROUP for each row
+  const int32_t *starts;  // what a row's exact sums begin with
+  const float *scales;    // of each row
+  const uint8_t *weights;
+  const uint16_t *weight_scales;
+  size_t tile_bytes, tile_scales;  // from one tile to the next, in weights and scales
+} group_operands;
+
+/// The first group's.
+INLINE group_operands operands_of(const product *p, size_t row, size_t tile) {
+  const nibble_quantized_layer *layer = p->layer;
+  size_t groups = layer->in / GROUP, index = nibble_index_of_group(layer->in, row, 0);
+  return (group_operands){
+      .codes = p->x->codes + index * GROUP,
+      .starts = p->x->starts + index,
+      .scales = p->x->scales + index,
+      .weights = layer->codes + tile * groups * GROUP_BYTES,
+      .weight_scales = layer->scales + tile * groups * TILE_OUTPUTS,
+      .tile_bytes = groups * GROUP_BYTES,
+      .tile_scales = groups * TILE_OUTPUTS,
+  };
+}
+
+/// The next group's, of the same rows and outputs.
+INLINE group_operands next_group(group_operands x) {
+  x.codes += NIBBLE_TILE_ROWS * GROUP;
+  x.starts += NIBBLE_TILE_ROWS;
+  x.scales += NIBBLE_TILE_ROWS;
+  x.weights += GROUP_BYTES;
+  x.weight_scales += TILE_OUTPUTS;
+  return x;
+}
 
 /// The sums of a few rows and outputs over all groups. The rows' codes stay in the first cache, at
 /// least for few inputs, while the weights of one panel of outputs after the other pass by.
 INLINE void sum_groups(const product *p, size_t row, size_t tile,
-                       floats sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles) {
-  size_t groups = p->layer->in / GROUP, tile_bytes = groups * GROUP_BYTES;
-  size_t index = nibble_index_of_group(p->layer->in, row, 0);
-  const int8_t *codes = p->x->codes + index * GROUP;
-  const int32_t *starts = p->x->starts + index;
-  const float *scales = p->x->scales + index;
-  const uint8_t *weights = p->layer->codes + tile * tile_bytes;
-  const uint16_t *weight_scales = p->layer->scales + tile * groups * TILE_OUTPUTS;
-  for (size_t group = 0; group < groups; group++) {
-    ints exact[PRODUCT_ROWS][PRODUCT_VECTORS];
-    sum_group(codes, starts, weights, tile_bytes, exact, tiles);
-    UNROLL for (int v = 0; v < tiles * VECTORS_OF_TILE; v++) {
-      floats scale = load(weight_scales + v / VECTORS_OF_TILE * groups * TILE_OUTPUTS, NIBBLE_BF16,
-                          v % VECTORS_OF_TILE * WIDTH);
-      UNROLL for (int r = 0; r < PRODUCT_ROWS; r++) {
-        floats sum = __builtin_convertvector(exact[r][v], floats);
-        sums[r][v] = multiply_add(sum, scale * broadcast(scales[r]), sums[r][v]);
-      }
-    }
-    codes += NIBBLE_TILE_ROWS * GROUP;
-    starts += NIBBLE_TILE_ROWS;
-    scales += NIBBLE_TILE_ROWS;
-    weights += GROUP_BYTES;
-    weight_scales += TILE_OUTPUTS;
-  }
-}
+                       floats sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles);
 
 /// x Φ(x) in its form with tanh: 0.5 x (1 + tanh z) is x / (1 + e^-2z), z = √(2/π) (x + 0.044715
 /// x³).
@@ -165,11 +170,15 @@ __attribute__((noinline)) static void work_tiles(const product *p, size_t row, s
   sum_groups(p, row, tile, sums, PRODUCT_TILES);
   finish(p, row, tile, sums, PRODUCT_TILES);
 }
+#if PRODUCT_TILES > 1
 __attribute__((noinline)) static void work_one_tile(const product *p, size_t row, size_t tile) {
   floats sums[PRODUCT_ROWS][PRODUCT_VECTORS] = {};
   sum_groups(p, row, tile, sums, 1);
   finish(p, row, tile, sums, 1);
 }
+#else
+#define work_one_tile work_tiles
+#endif
 
 static void quantized_product(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
                               size_t first_row, size_t row_count, size_t first_output,

@@ -208,4 +208,26 @@ INLINE void transpose(uints x[WIDTH]) {
   }
 }
 
+typedef enum fold { GREATEST, SUM, SUM_OF_FLOATS } fold;
+
+/// Lane i becomes the fold of the lanes of row i.
+INLINE ints fold_rows(const ints rows[WIDTH], fold kind) {
+  ints x[WIDTH];
+  UNROLL for (int i = 0; i < WIDTH; i++) x[i] = rows[i];
+  UNROLL for (int n = WIDTH / 2; n >= 1; n /= 2) {
+    UNROLL for (int i = 0; i < n; i++) {
+      ints first = __builtin_shufflevector(x[i], x[i + n], FIRST_HALVES);
+      ints last = __builtin_shufflevector(x[i], x[i + n], LAST_HALVES);
+      if (kind == GREATEST) {
+        x[i] = __builtin_elementwise_max(first, last);
+      } else if (kind == SUM) {
+        x[i] = first + last;
+      } else {
+        x[i] = (ints)((floats)first + (floats)last);
+      }
+    }
+  }
+  return x[0];
+}
+
 #endif

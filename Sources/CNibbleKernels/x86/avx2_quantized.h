@@ -11,14 +11,12 @@
 #define PRODUCT_ROWS 4
 #define PRODUCT_TILES 1
 
-#include "../vector/quantized_product.h"
+#include "../vector/group_by_group.h"
 
-INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t *weights,
-                      size_t tile_bytes, ints sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles) {
-  (void)tile_bytes, (void)tiles;  // one
+INLINE void sum_group(const group_operands *x, ints sums[PRODUCT_ROWS][VECTORS_OF_TILE]) {
   const __m256i low_half = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
   UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
-    UNROLL for (int v = 0; v < 2; v++) sums[row][v] = (ints)_mm256_set1_epi32(starts[row]);
+    UNROLL for (int v = 0; v < 2; v++) sums[row][v] = (ints)_mm256_set1_epi32(x->starts[row]);
   }
   // Four steps of eight inputs are eight pairs.
   UNROLL for (int part = 0; part < 2; part++) {
@@ -27,13 +25,13 @@ INLINE void sum_group(const int8_t *codes, const int32_t *starts, const uint8_t 
       UNROLL for (int half = 0; half < 2; half++) {
         __m256i unpacked[2];
         UNROLL for (int v = 0; v < 2; v++) {
-          __m256i packed = _mm256_loadu_si256((const __m256i *)(weights + step * 64 + v * 32));
+          __m256i packed = _mm256_loadu_si256((const __m256i *)(x->weights + step * 64 + v * 32));
           packed = half == 0 ? packed : _mm256_srli_epi16(packed, 4);
           unpacked[v] = _mm256_and_si256(packed, low_half);
         }
         UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
           int32_t four;
-          memcpy(&four, codes + row * GROUP + step * 8 + half * 4, sizeof four);
+          memcpy(&four, x->codes + row * GROUP + step * 8 + half * 4, sizeof four);
           __m256i activations = _mm256_set1_epi32(four);
           UNROLL for (int v = 0; v < 2; v++) {
             __m256i products = _mm256_maddubs_epi16(unpacked[v], activations);
