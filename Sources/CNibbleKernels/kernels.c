@@ -50,6 +50,14 @@ bool nibble_isa_supported(nibble_isa isa) {
   }
 }
 
+bool nibble_prefers_pairs(void) {
+#if defined(__x86_64__)
+  return __builtin_cpu_is("amd");
+#else
+  return false;
+#endif
+}
+
 typedef uint64_t run_limit(nibble_limit limit, uint64_t iterations);
 
 static const struct {

@@ -3,22 +3,24 @@ internal import CNibbleKernels
 extension Compute {
     /// Rows multiplied at once by one thread at most: the more, the less often weights come from memory.
     private static let quantizedRowBlock = 768
-    /// Parts for each thread at least, where there are rows enough: what the last ones wait for stays small.
-    private static let quantizedPartsPerThread = 16
     /// Rows multiplied at once by one thread at least: with fewer, fetching the weights would show.
     private static let quantizedLeastRows = 192
-    /// Outputs that a kernel sums at once at most, in whole tiles.
-    private static let quantizedPanel = 48
+    /// Parts for each thread at least, where there are rows enough: what the last ones wait for stays small.
+    private static let quantizedPartsPerThread = 16
+    /// Outputs multiplied at once by one thread at most: enough parts for many threads.
+    private static let quantizedOutputTile = 96
+    /// Outputs that a kernel sums at once.
+    private static let quantizedPanel = 32
     /// Weights multiplied at once by one thread, in bytes: they pass by from the second cache for every few rows. Twice
     /// as many cost 5 to 10 % where a core has 1 MiB.
     private static let quantizedTileBytes = 384 << 10
-    /// Outputs multiplied at once by one thread at most: enough parts for many threads.
-    private static let quantizedOutputTile = 2 * quantizedPanel
+    /// Rows that make up for unpacking the weights of a product in pairs.
+    private static let quantizedLeastPairedRows = 60
     /// Rows quantized at once by one thread.
     private static let quantizedPiece = 24
-    /// Codes of rows that are quantized before they are multiplied, in bytes: 768 rows of 12288 channels, which the last
-    /// cache holds.
-    private static let quantizedStretchBytes = 768 * 12288
+    /// Codes of rows that are quantized before they are multiplied, in bytes: 384 rows of 12288 channels, which the last
+    /// cache holds beside the rest.
+    private static let quantizedStretchBytes = 384 * 12288
 
     /// y = activation(Q(x / smooth) Wᵀ + (x downᵀ) upᵀ + bias), the low-rank branch on the input as it is.
     ///
@@ -41,7 +43,7 @@ extension Compute {
         let accumulation = bits == .int4 ? accumulation : .f32
         workspace.scope {
             let rows = Self.evenBlock(of: x.rows, atMost: Self.quantizedStretchBytes / weights.input)
-            let input = quantizedRows(rows, weights)
+            let input = quantizedRows(rows, weights, bits)
             for first in stride(from: 0, to: x.rows, by: rows) {
                 let stretch = first..<min(first + rows, x.rows)
                 quantize(x.rows(stretch), weights, bits, into: input)
@@ -57,18 +59,25 @@ extension Compute {
     /// The size of `rows` in as few blocks as possible, all of nearly one size and of whole tiles.
     private static func evenBlock(of rows: Int, atMost limit: Int) -> Int {
         let tile = Int(NIBBLE_TILE_ROWS)
+        let limit = max(limit, tile)
         let blocks = (rows + limit - 1) / limit
         return max((rows + blocks * tile - 1) / (blocks * tile), 1) * tile
     }
 
     /// Memory for quantized rows, whole tiles, until the end of the scope.
-    private func quantizedRows(_ rows: Int, _ weights: QuantizedWeights) -> nibble_quantized_rows {
+    private func quantizedRows(
+        _ rows: Int, _ weights: QuantizedWeights, _ bits: ActivationBits
+    ) -> nibble_quantized_rows {
         let groups = weights.input / QuantizedWeights.groupSize
+        let inPairs =
+            bits == .int4 && accumulation == .f32 && rows >= Self.quantizedLeastPairedRows
+            && kernels.paired_product != nil && nibble_prefers_pairs()
         return nibble_quantized_rows(
             codes: workspace.tensor([rows, weights.input], .int8).mutable(Int8.self),
             scales: workspace.tensor([rows, groups], .float32).mutable(Float.self),
             starts: workspace.tensor([rows, groups], .int32).mutable(Int32.self),
-            branch: workspace.tensor([rows, weights.rank], .float32).mutable(Float.self))
+            branch: workspace.tensor([rows, weights.rank], .float32).mutable(Float.self),
+            pair_starts: inPairs ? workspace.tensor([rows, groups], .int32).mutable(Int32.self) : nil)
     }
 
     private func quantize(
@@ -81,39 +90,63 @@ extension Compute {
             kernels.quantize_rows(
                 &layer, weights.kind(bits), piece.address, x.dtype.kernelFloat, x.rowStride, &input, rows.lowerBound,
                 rows.count)
+            if input.pair_starts != nil {
+                kernels.paired_product?.pointee.starts(weights.input, &input, rows.lowerBound, rows.count)
+            }
         }
     }
 
-    /// Parts that follow each other share their rows, which then come from the last cache.
+    /// How a product is shared out: parts that follow each other have the same rows, which then come from the last cache.
+    private struct Parts {
+        let rowBlock, outputTile, outputTiles, count: Int
+
+        init(rows: Int, outputs: Int, outputBytes: Int, threads: Int) {
+            let fitting = Compute.quantizedTileBytes / outputBytes / Compute.quantizedPanel * Compute.quantizedPanel
+            outputTile = min(max(fitting, Compute.quantizedPanel), Compute.quantizedOutputTile)
+            outputTiles = (outputs + outputTile - 1) / outputTile
+            let blocksForAll = (threads * Compute.quantizedPartsPerThread + outputTiles - 1) / outputTiles
+            let mostRows = min(Compute.quantizedRowBlock, max(rows / blocksForAll, Compute.quantizedLeastRows))
+            rowBlock = Compute.evenBlock(of: rows, atMost: mostRows)
+            count = (rows + rowBlock - 1) / rowBlock * outputTiles
+        }
+
+        func rows(of part: Int, among rows: Int) -> Range<Int> {
+            let first = part / outputTiles * rowBlock
+            return first..<min(first + rowBlock, rows)
+        }
+
+        func outputs(of part: Int, among outputs: Range<Int>) -> Range<Int> {
+            let first = outputs.lowerBound + part % outputTiles * outputTile
+            return first..<min(first + outputTile, outputs.upperBound)
+        }
+    }
+
     private func multiply(
         _ input: nibble_quantized_rows, _ weights: QuantizedWeights, _ outputs: Range<Int>, into y: Tensor, gelu: Bool,
         _ accumulation: Accumulation
     ) {
-        let fitting = Self.quantizedTileBytes / (weights.input / 2) / Self.quantizedPanel * Self.quantizedPanel
-        let outputTile = min(max(fitting, Self.quantizedPanel), Self.quantizedOutputTile)
-        let outputTiles = (outputs.count + outputTile - 1) / outputTile
-        let parts = pool.threadCount * Self.quantizedPartsPerThread
-        let blocksForAll = (parts + outputTiles - 1) / outputTiles
-        let mostRows = min(Self.quantizedRowBlock, max(y.rows / blocksForAll, Self.quantizedLeastRows))
-        let rowBlock = Self.evenBlock(of: y.rows, atMost: mostRows)
-        let rowBlocks = (y.rows + rowBlock - 1) / rowBlock
-        let macs = y.rows * outputs.count * weights.input
-        run("4-bit product", rowBlocks * outputTiles, multiplyAdds: macs) { part, _ in
-            let firstRow = part / outputTiles * rowBlock
-            let firstOutput = outputs.lowerBound + part % outputTiles * outputTile
-            let rowCount = min(rowBlock, y.rows - firstRow)
-            let outputCount = min(outputTile, outputs.upperBound - firstOutput)
-            var layer = weights.layer
-            var input = input
-            switch accumulation {
-            case .f32:
-                kernels.quantized_product(
-                    &layer, &input, firstRow, rowCount, firstOutput, outputCount, gelu, y.mutableAddress,
-                    y.dtype.kernelFloat, y.rowStride)
-            case .nunchaku:
-                nibble_product_in_bf16(
-                    &layer, &input, firstRow, rowCount, firstOutput, outputCount, gelu, y.mutableAddress,
-                    y.dtype.kernelFloat, y.rowStride)
+        let parts = Parts(
+            rows: y.rows, outputs: outputs.count, outputBytes: weights.input / 2, threads: pool.threadCount)
+        workspace.scope {
+            let paired = input.pair_starts == nil ? nil : kernels.paired_product?.pointee
+            let scratchBytes = paired?.scratch_bytes(weights.input, parts.rowBlock, parts.outputTile) ?? 0
+            let scratch = workspace.tensor([pool.threadCount, (scratchBytes + 63) & ~63], .uint8)
+            let product = accumulation == .f32 ? kernels.quantized_product : nibble_product_in_bf16
+            let macs = y.rows * outputs.count * weights.input
+            run("4-bit product", parts.count, multiplyAdds: macs) { part, worker in
+                let (rows, outputs) = (parts.rows(of: part, among: y.rows), parts.outputs(of: part, among: outputs))
+                var layer = weights.layer
+                var input = input
+                if let paired {
+                    paired.run(
+                        &layer, &input, rows.lowerBound, rows.count, outputs.lowerBound, outputs.count, gelu,
+                        y.mutableAddress, y.dtype.kernelFloat, y.rowStride,
+                        scratch.rows(worker..<worker + 1).mutableAddress)
+                } else {
+                    product(
+                        &layer, &input, rows.lowerBound, rows.count, outputs.lowerBound, outputs.count, gelu,
+                        y.mutableAddress, y.dtype.kernelFloat, y.rowStride)
+                }
             }
         }
     }

@@ -41,7 +41,7 @@ static double run_layer(const nibble_kernels *kernels, nibble_activation_codes k
   nibble_quantized_rows rows = {(int8_t *)make_bytes(ROWS * IN, 64).start,
                                 (float *)make_bytes(ROWS * groups * 4, 64).start,
                                 (int32_t *)make_bytes(ROWS * groups * 4, 64).start,
-                                (float *)make_bytes(ROWS * RANK * 4, 64).start};
+                                (float *)make_bytes(ROWS * RANK * 4, 64).start, NULL};
   for (int run = 0; run < runs; run++) {
     if (multiply) {
       kernels->quantized_product(&layer, &rows, 0, ROWS, 0, OUT, false, y.start, y.type, y.stride);

@@ -258,8 +258,9 @@ static quantized_arrays quantize(const nibble_kernels *kernels, const nibble_qua
                            make_bytes(rows * groups * 4, 1),
                            make_bytes(rows * layer->rank * 4, 1),
                            {0}};
-  made.rows = (nibble_quantized_rows){(int8_t *)made.codes.start, (float *)made.scales.start,
-                                      (int32_t *)made.starts.start, (float *)made.branch.start};
+  made.rows =
+      (nibble_quantized_rows){(int8_t *)made.codes.start, (float *)made.scales.start,
+                              (int32_t *)made.starts.start, (float *)made.branch.start, NULL};
   kernels->quantize_rows(layer, kind, x.start, x.type, x.stride, &made.rows, 0, x.rows);
   return made;
 }

@@ -73,6 +73,25 @@ typedef struct NIBBLE_SENDABLE nibble_attention {
               size_t first, size_t count, void *scratch);
 } nibble_attention;
 
+/// quantized_product for codes of 4 bits, with half of its multiplications (S. Winograd, A new
+/// algorithm for inner products, IEEE Transactions on Computers C-17, 1968): with a, b the codes of
+/// two inputs and c, d their weights, ac + bd = (a + d)(b + c) - ab - cd. Sums of 4-bit codes fit
+/// in bytes; the terms of activations alone and of weights alone are added up once. Group sums are
+/// exact, so that results are those of quantized_product to the bit.
+typedef struct NIBBLE_SENDABLE nibble_paired_product {
+  /// Bytes that `run` works with, aligned to 64 bytes.
+  size_t (*scratch_bytes)(size_t in, size_t row_count, size_t output_count);
+
+  /// Fills in pair_starts of quantized rows first ..< first + count.
+  void (*starts)(size_t in, const nibble_quantized_rows *x, size_t first, size_t count);
+
+  /// As quantized_product. Brings the weights of its outputs into another order first, which some
+  /// 60 rows make up for.
+  void (*run)(const nibble_quantized_layer *layer, const nibble_quantized_rows *x, size_t first_row,
+              size_t row_count, size_t first_output, size_t output_count, bool gelu, void *y,
+              nibble_float y_type, size_t y_stride, void *scratch);
+} nibble_paired_product;
+
 typedef struct NIBBLE_SENDABLE nibble_kernels {
   nibble_isa isa;
   const char *name;
@@ -150,6 +169,9 @@ typedef struct NIBBLE_SENDABLE nibble_kernels {
                             size_t output_count, bool gelu, void *y, nibble_float y_type,
                             size_t y_stride);
 
+  /// The same in pairs; NULL where that is never faster.
+  const nibble_paired_product *_Nullable paired_product;
+
   /// y[out] = (code · scale + zero) x + bias for one row, outputs first ..< first + count (first a
   /// multiple of 16): W4A16. x f32 [in]; codes, scales and zeros in the order of
   /// nibble_quantized.h; y points at output 0.
@@ -163,6 +185,10 @@ typedef struct NIBBLE_SENDABLE nibble_kernels {
 
   nibble_solver solver;
 } nibble_kernels;
+
+/// Whether this processor multiplies faster in pairs: AMD's add on twice as many vector units as
+/// they multiply on, Intel's do both on the same.
+bool nibble_prefers_pairs(void);
 
 /// The product with the 16-bit accumulation of Nunchaku's GPU kernels (gemm_w4a4 without
 /// USE_FP32_ACCUM), to compare with that engine: slow. The low-rank sums are rounded to bf16 before

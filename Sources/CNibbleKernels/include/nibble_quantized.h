@@ -75,6 +75,8 @@ typedef struct NIBBLE_SENDABLE nibble_quantized_rows {
   int32_t *starts;  ///< [⌈rows / 12⌉, in / 64, 12]: -8 times the sum of the codes, what the + 8 of
                     ///< the weights adds too much
   float *branch;  ///< [⌈rows / 12⌉, 12, rank]: x downᵀ
+  /// As `starts`, for nibble_paired_product; NULL: products are not in pairs.
+  int32_t *_Nullable pair_starts;
 } nibble_quantized_rows;
 
 /// Where the scale of a row's group is; its codes are at 64 times that.

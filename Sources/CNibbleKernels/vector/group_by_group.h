@@ -13,7 +13,7 @@ INLINE void sum_group(const group_operands *x, ints sums[PRODUCT_ROWS][VECTORS_O
 INLINE void sum_groups(const product *p, size_t row, size_t tile,
                        floats sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles) {
   (void)tiles;
-  group_operands x = operands_of(p, row, tile);
+  group_operands x = operands_of(p, row, tile, 0);
   for (size_t left = p->layer->in / GROUP; left > 0; left--, x = next_group(x)) {
     ints exact[PRODUCT_ROWS][VECTORS_OF_TILE];
     sum_group(&x, exact);

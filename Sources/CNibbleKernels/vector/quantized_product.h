@@ -28,6 +28,10 @@ typedef struct product {
   size_t y_stride;
 } product;
 
+INLINE size_t end_tile_of(const product *p) {
+  return (p->output_end + TILE_OUTPUTS - 1) / TILE_OUTPUTS;
+}
+
 /// What the sums of a group are made of: PRODUCT_ROWS rows and tiles from `weights` on.
 typedef struct group_operands {
   const int8_t *codes;    // GROUP for each row
@@ -38,16 +42,15 @@ typedef struct group_operands {
   size_t tile_bytes, tile_scales;  // from one tile to the next, in weights and scales
 } group_operands;
 
-/// The first group's.
-INLINE group_operands operands_of(const product *p, size_t row, size_t tile) {
+INLINE group_operands operands_of(const product *p, size_t row, size_t tile, size_t group) {
   const nibble_quantized_layer *layer = p->layer;
-  size_t groups = layer->in / GROUP, index = nibble_index_of_group(layer->in, row, 0);
+  size_t groups = layer->in / GROUP, index = nibble_index_of_group(layer->in, row, group);
   return (group_operands){
       .codes = p->x->codes + index * GROUP,
       .starts = p->x->starts + index,
       .scales = p->x->scales + index,
-      .weights = layer->codes + tile * groups * GROUP_BYTES,
-      .weight_scales = layer->scales + tile * groups * TILE_OUTPUTS,
+      .weights = layer->codes + (tile * groups + group) * GROUP_BYTES,
+      .weight_scales = layer->scales + (tile * groups + group) * TILE_OUTPUTS,
       .tile_bytes = groups * GROUP_BYTES,
       .tile_scales = groups * TILE_OUTPUTS,
   };
@@ -184,11 +187,10 @@ static void quantized_product(const nibble_quantized_layer *layer, const nibble_
                               size_t first_row, size_t row_count, size_t first_output,
                               size_t output_count, bool gelu, void *y, nibble_float y_type,
                               size_t y_stride) {
-  size_t end_row = first_row + row_count, end_output = first_output + output_count;
-  size_t first_tile = first_output / TILE_OUTPUTS;
-  size_t end_tile = (end_output + TILE_OUTPUTS - 1) / TILE_OUTPUTS;
-  product p = {layer, x, end_row, end_output, gelu, y, y_type, y_stride};
-  for (size_t row = first_row; row < end_row; row += PRODUCT_ROWS) {
+  product p = {layer,  x,       first_row + row_count, first_output + output_count, gelu, y,
+               y_type, y_stride};
+  size_t first_tile = first_output / TILE_OUTPUTS, end_tile = end_tile_of(&p);
+  for (size_t row = first_row; row < p.row_end; row += PRODUCT_ROWS) {
     size_t tile = first_tile;
     for (; tile + PRODUCT_TILES <= end_tile; tile += PRODUCT_TILES) work_tiles(&p, row, tile);
     for (; tile < end_tile; tile++) work_one_tile(&p, row, tile);

@@ -24,6 +24,7 @@ const nibble_kernels nibble_avx512_table = {
     .attention_int8 = &nibble_avx512vnni_int8_attention,
     .quantize_rows = quantize_rows,
     .quantized_product = nibble_avx512vnni_quantized_product,
+    .paired_product = &nibble_avx512vnni_paired_product,
     VECTOR_FUNCTIONS,
 };
 
@@ -36,6 +37,7 @@ const nibble_kernels nibble_avx512bf16_table = {
     .attention_int8 = &nibble_avx512vnni_int8_attention,
     .quantize_rows = nibble_avx512bf16_quantize_rows,
     .quantized_product = nibble_avx512bf16_quantized_product,
+    .paired_product = &nibble_avx512bf16_paired_product,
     VECTOR_FUNCTIONS,
 };
 

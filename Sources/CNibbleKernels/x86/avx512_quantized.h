@@ -5,10 +5,9 @@
 
 #include <immintrin.h>
 
-// Of 32 registers, 12 hold exact sums and 12 scaled ones. 6 rows by 2 tiles read the codes of wide
-// layers too often.
-#define PRODUCT_ROWS 4
-#define PRODUCT_TILES 3
+// Of 32 registers, 12 hold exact sums and 12 scaled ones.
+#define PRODUCT_ROWS 6
+#define PRODUCT_TILES 2
 
 #include "../vector/quantized_product.h"
 
@@ -73,7 +72,7 @@ INLINE void sum_groups(const product *p, size_t row, size_t tile,
   // Half of the rows end their group while the other half still multiplies: all at once, scaling
   // would leave the multipliers waiting for the last sums.
   enum { LAST_STEP = GROUP / 8 - 1, HALF = PRODUCT_ROWS / 2 };
-  group_operands x = operands_of(p, row, tile);
+  group_operands x = operands_of(p, row, tile, 0);
   ints exact[PRODUCT_ROWS][PRODUCT_VECTORS];
   begin_sums(&x, exact, 0, PRODUCT_ROWS, tiles);
   add_step(&x, 0, exact, 0, PRODUCT_ROWS, tiles);

@@ -46,7 +46,7 @@ INLINE void store_rounded(void *y, floats value) {
 }
 
 #include "../vector/quantize.h"
-#include "avx512_quantized.h"
+#include "avx512_pairs.h"
 
 _Static_assert(QUERY_BLOCK == NIBBLE_AVX512BF16_QUERY_BLOCK, "the table must tell the query block");
 
@@ -83,6 +83,9 @@ void nibble_avx512bf16_quantized_product(const nibble_quantized_layer *layer,
   quantized_product(layer, x, first_row, row_count, first_output, output_count, gelu, y, y_type,
                     y_stride);
 }
+
+const nibble_paired_product nibble_avx512bf16_paired_product = {pair_scratch_bytes,
+                                                                fill_pair_starts, paired_product};
 
 #pragma clang attribute pop
 

@@ -11,7 +11,7 @@
 
 #define WIDTH 16
 
-#include "avx512_quantized.h"
+#include "avx512_pairs.h"
 
 void nibble_avx512vnni_quantized_product(const nibble_quantized_layer *layer,
                                          const nibble_quantized_rows *x, size_t first_row,
@@ -20,6 +20,9 @@ void nibble_avx512vnni_quantized_product(const nibble_quantized_layer *layer,
   quantized_product(layer, x, first_row, row_count, first_output, output_count, gelu, y, y_type,
                     y_stride);
 }
+
+const nibble_paired_product nibble_avx512vnni_paired_product = {pair_scratch_bytes,
+                                                                fill_pair_starts, paired_product};
 
 #include "../vector/int8_attention.h"
 

@@ -11,4 +11,6 @@ void nibble_avx512vnni_quantized_product(const nibble_quantized_layer *layer,
                                          size_t row_count, size_t first_output, size_t output_count,
                                          bool gelu, void *y, nibble_float y_type, size_t y_stride);
 
+extern const nibble_paired_product nibble_avx512vnni_paired_product;
+
 #endif

@@ -1,4 +1,5 @@
 import CNibbleKernels
+import Testing
 
 /// The logical form of a 4-bit layer, and the same packed in guarded memory.
 final class QuantizedCase {
@@ -122,7 +123,8 @@ final class QuantizedInput {
     var view: nibble_quantized_rows {
         nibble_quantized_rows(
             codes: codesMemory.start.assumingMemoryBound(to: Int8.self), scales: scalesMemory.floats,
-            starts: startsMemory.start.assumingMemoryBound(to: Int32.self), branch: branchMemory.floats)
+            starts: startsMemory.start.assumingMemoryBound(to: Int32.self), branch: branchMemory.floats,
+            pair_starts: nil)
     }
 
     func code(_ row: Int, _ channel: Int) -> Int8 {
@@ -148,6 +150,32 @@ final class QuantizedInput {
         for range in [0..<first, first..<rows] {
             set.table.quantized_product(
                 &layer, &view, range.lowerBound, range.count, 0, weights.output, gelu, y.pointer, type, y.stride)
+        }
+        return y
+    }
+
+    /// The same in pairs, worked in two ranges of rows and two of outputs.
+    func pairedProduct(
+        _ paired: nibble_paired_product, _ weights: QuantizedCase, gelu: Bool = false, type: nibble_float
+    ) -> Matrix {
+        let y = Matrix(rows: rows, columns: weights.output, stride: weights.output + 3, type: type)
+        let starts = GuardedMemory(byteCount: startsMemory.byteCount)
+        var layer = weights.layer
+        var view = view
+        view.pair_starts = starts.start.assumingMemoryBound(to: Int32.self)
+        paired.starts(input, &view, 0, rows / 3)
+        paired.starts(input, &view, rows / 3, rows - rows / 3)
+        let firstRows = rows / 2 / Int(NIBBLE_TILE_ROWS) * Int(NIBBLE_TILE_ROWS)
+        let firstOutputs = weights.output / 2 / Int(NIBBLE_TILE_OUTPUTS) * Int(NIBBLE_TILE_OUTPUTS)
+        for rows in [0..<firstRows, firstRows..<rows] {
+            for outputs in [0..<firstOutputs, firstOutputs..<weights.output] {
+                let scratch = GuardedMemory(
+                    byteCount: paired.scratch_bytes(input, rows.count, outputs.count), alignment: 64)
+                paired.run(
+                    &layer, &view, rows.lowerBound, rows.count, outputs.lowerBound, outputs.count, gelu, y.pointer,
+                    type, y.stride, scratch.start)
+                if !scratch.isIntact || !starts.isIntact { Issue.record("written outside of its memory") }
+            }
         }
         return y
     }
