@@ -75,6 +75,21 @@ import Testing
         #expect(outputs[0].contains { $0 != 0 })
     }
 
+    /// Few rows are multiplied code by code, many in pairs, where the processor is faster at that: no bit may tell.
+    @Test func manyRowsHaveTheBytesOfFew() {
+        let (rows, input, output) = (200, 3200, 130)
+        let weights = Self.weights(input: input, output: output)
+        let x = Tensor((0..<rows * input).map { Float($0 &* 7919 % 1000) / 500 - 1 }, shape: [rows, input])
+        let compute = Compute(precision: .bf16, pool: ThreadPool(threadCount: 2))
+        let (all, apart) = (Tensor(zeros: [rows, output], .bfloat16), Tensor(zeros: [rows, output], .bfloat16))
+        compute.quantizedProduct(x, weights, into: all, bits: .int4)
+        for first in stride(from: 0, to: rows, by: 20) {
+            let few = first..<first + 20
+            compute.quantizedProduct(x.rows(few), weights, into: apart.rows(few), bits: .int4)
+        }
+        #expect(Array(all.bytes) == Array(apart.bytes))
+    }
+
     /// W = 3 · 1/4 + 2 for every weight: y = 2.75 Σx + bias, exact in f32.
     @Test(arguments: [1, 2]) func rowProduct(rows: Int) {
         let (input, output) = (128, 600)

@@ -82,7 +82,8 @@ typedef struct NIBBLE_SENDABLE nibble_paired_product {
   /// Bytes that `run` works with, aligned to 64 bytes.
   size_t (*scratch_bytes)(size_t in, size_t row_count, size_t output_count);
 
-  /// Fills in pair_starts of quantized rows first ..< first + count.
+  /// Fills in pair_starts of quantized rows first (a multiple of 12) ..< first + count, and of the
+  /// room behind them in their last tile.
   void (*starts)(size_t in, const nibble_quantized_rows *x, size_t first, size_t count);
 
   /// As quantized_product. Brings the weights of its outputs into another order first, which some

@@ -38,19 +38,26 @@ static size_t pair_scratch_bytes(size_t in, size_t rows, size_t outputs) {
   return tiles * PAIR_GROUPS * sizeof(pair_weights) + sums * sizeof(float);
 }
 
-/// The + 8 of the high weights adds 8 b too much, together with ab: (a + 8) b.
+/// Of whole tiles of rows. The + 8 of the high weights adds 8 b too much, together with ab:
+/// (a + 8) b.
 static void fill_pair_starts(size_t in, const nibble_quantized_rows *x, size_t first,
                              size_t count) {
+  _Static_assert(NIBBLE_TILE_ROWS <= WIDTH, "a lane for each row of a tile");
   const __m512i eight = _mm512_set1_epi8(8);
-  for (size_t row = first; row < first + count; row++) {
+  const __mmask16 rows = (1 << NIBBLE_TILE_ROWS) - 1;
+  for (size_t row = first; row < first + count; row += NIBBLE_TILE_ROWS) {
     for (size_t group = 0; group < in / GROUP; group++) {
       size_t index = nibble_index_of_group(in, row, group);
-      __m512i codes = _mm512_loadu_si512(x->codes + index * GROUP);
-      // b in the place of a, and zeros in its own.
-      __m512i high = _mm512_srli_epi64(codes, 32);
-      __m512i sum =
-          _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_add_epi8(codes, eight), high);
-      x->pair_starts[index] = x->starts[index] - _mm512_reduce_add_epi32(sum);
+      ints sums[WIDTH] = {};
+      UNROLL for (int r = 0; r < NIBBLE_TILE_ROWS; r++) {
+        __m512i codes = _mm512_loadu_si512(x->codes + (index + (size_t)r) * GROUP);
+        // b in the place of a, and zeros in its own.
+        __m512i high = _mm512_srli_epi64(codes, 32);
+        sums[r] = (ints)_mm512_dpbusd_epi32((__m512i)sums[r], _mm512_add_epi8(codes, eight), high);
+      }
+      __m512i starts = _mm512_maskz_loadu_epi32(rows, x->starts + index);
+      starts = _mm512_sub_epi32(starts, (__m512i)fold_rows(sums, SUM));
+      _mm512_mask_storeu_epi32(x->pair_starts + index, rows, starts);
     }
   }
 }

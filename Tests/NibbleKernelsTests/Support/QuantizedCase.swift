@@ -163,11 +163,11 @@ final class QuantizedInput {
         var layer = weights.layer
         var view = view
         view.pair_starts = starts.start.assumingMemoryBound(to: Int32.self)
-        paired.starts(input, &view, 0, rows / 3)
-        paired.starts(input, &view, rows / 3, rows - rows / 3)
         let firstRows = rows / 2 / Int(NIBBLE_TILE_ROWS) * Int(NIBBLE_TILE_ROWS)
         let firstOutputs = weights.output / 2 / Int(NIBBLE_TILE_OUTPUTS) * Int(NIBBLE_TILE_OUTPUTS)
-        for rows in [0..<firstRows, firstRows..<rows] {
+        let parts = [0..<firstRows, firstRows..<rows]
+        for rows in parts { paired.starts(input, &view, rows.lowerBound, rows.count) }
+        for rows in parts {
             for outputs in [0..<firstOutputs, firstOutputs..<weights.output] {
                 let scratch = GuardedMemory(
                     byteCount: paired.scratch_bytes(input, rows.count, outputs.count), alignment: 64)
