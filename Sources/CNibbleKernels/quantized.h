@@ -18,6 +18,11 @@ static inline bool nibble_is_4_bit(nibble_activation_codes kind) {
   return kind == NIBBLE_CODES_S4 || kind == NIBBLE_CODES_U4;
 }
 
+/// The greatest magnitude of codes of 8 bits.
+static inline float nibble_greatest_of_8_bits(nibble_activation_codes kind) {
+  return kind == NIBBLE_CODES_S8_PAIRED ? 112 : 127;
+}
+
 /// How the magnitude of a group becomes codes: x' times or divided by `divisor`'s reciprocal.
 typedef struct nibble_group_scale {
   float stored;      ///< what a code is multiplied by
@@ -29,7 +34,8 @@ static inline nibble_group_scale nibble_scale_of_group(float absmax, nibble_acti
   const float not_a_number = nibble_float_of_bits(0x7fc00000);
   if (nibble_bits_of_float(absmax) >= 0x7f800000) return (nibble_group_scale){not_a_number, 1, 0};
   bool is_4_bit = nibble_is_4_bit(kind);
-  float s = is_4_bit ? absmax * (kind == NIBBLE_CODES_S4 ? 1.0f / 7 : 1.0f / 15) : absmax / 127;
+  float s = is_4_bit ? absmax * (kind == NIBBLE_CODES_S4 ? 1.0f / 7 : 1.0f / 15)
+                     : absmax / nibble_greatest_of_8_bits(kind);
   float reciprocal = 1 / s;
   // Infinite for zero and for the smallest subnormal numbers.
   if (nibble_bits_of_float(reciprocal) == 0x7f800000) return (nibble_group_scale){0, 1, 0};

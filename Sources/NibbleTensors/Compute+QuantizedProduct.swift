@@ -70,7 +70,8 @@ extension Compute {
     ) -> nibble_quantized_rows {
         let groups = weights.input / QuantizedWeights.groupSize
         let inPairs =
-            bits == .int4 && accumulation == .f32 && rows >= Self.quantizedLeastPairedRows
+            (weights.leavesRoomForPairs || bits == .int4 && accumulation == .f32)
+            && rows >= Self.quantizedLeastPairedRows
             && kernels.paired_product != nil && nibble_prefers_pairs()
         return nibble_quantized_rows(
             codes: workspace.tensor([rows, weights.input], .int8).mutable(Int8.self),

@@ -28,6 +28,9 @@ public struct QuantizedWeights: Sendable {
     /// Whether 0.171875 is added to the input, which the bias takes back: inputs after GELU.
     public let isShifted: Bool
 
+    /// Whether 8-bit inputs leave room for products in pairs: ±112 are the ends of their codes, not ±127.
+    public let leavesRoomForPairs: Bool
+
     /// `[⌈output / 16⌉, input / 8, 64]` U8.
     public let codes: Tensor
     /// `[⌈output / 16⌉, input / 64, 16]` BF16.
@@ -81,8 +84,9 @@ public struct QuantizedWeights: Sendable {
     /// Takes tensors that are in the kernels' order already, such as those of a mapped file.
     public init(
         output: Int, codes: Tensor, scales: Tensor, smooth: Tensor, down: Tensor, up: Tensor, bias: Tensor,
-        isShifted: Bool
+        isShifted: Bool, leavesRoomForPairs: Bool = false
     ) {
+        precondition(!isShifted || !leavesRoomForPairs, "shifted inputs have no codes that leave room")
         let tiles = KernelOrder.tiles(output)
         let input = codes.shape[1] * 8
         let rank = down.shape[1]
@@ -93,7 +97,8 @@ public struct QuantizedWeights: Sendable {
         precondition(up.dtype == .bfloat16 && up.shape == [tiles, rank, Self.tileOutputs])
         precondition(smooth.dtype == .float32 && smooth.elementCount == input)
         precondition(bias.dtype == .float32 && bias.elementCount == output)
-        (self.input, self.output, self.rank, self.isShifted) = (input, output, rank, isShifted)
+        (self.input, self.output, self.rank) = (input, output, rank)
+        (self.isShifted, self.leavesRoomForPairs) = (isShifted, leavesRoomForPairs)
         (self.codes, self.scales, self.smooth) = (codes, scales, smooth)
         (self.down, self.up, self.bias) = (down, up, bias)
     }
@@ -110,7 +115,8 @@ public struct QuantizedWeights: Sendable {
     func kind(_ bits: ActivationBits) -> nibble_activation_codes {
         switch bits {
         case .int4: isShifted ? NIBBLE_CODES_U4 : NIBBLE_CODES_S4
-        case .int8: isShifted ? NIBBLE_CODES_S8_SHIFTED : NIBBLE_CODES_S8
+        case .int8:
+            leavesRoomForPairs ? NIBBLE_CODES_S8_PAIRED : isShifted ? NIBBLE_CODES_S8_SHIFTED : NIBBLE_CODES_S8
         }
     }
 }

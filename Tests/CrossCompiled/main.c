@@ -362,7 +362,7 @@ static void test_all_quantized(nibble_float type) {
                                      {4, 64, 17, 16},   {5, 128, 31, 80},  {6, 1024, 33, 32},
                                      {7, 1088, 48, 16}, {13, 2112, 65, 32}};
   for (size_t i = 0; i < COUNT(shapes); i++) {
-    for (nibble_activation_codes kind = 0; kind <= NIBBLE_CODES_S8_SHIFTED; kind++) {
+    for (nibble_activation_codes kind = 0; kind <= NIBBLE_CODES_S8_PAIRED; kind++) {
       test_quantized(shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3], kind, type);
     }
   }

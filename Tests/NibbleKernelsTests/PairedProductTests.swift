@@ -6,7 +6,7 @@ private let pairedSets = KernelSet.supported.compactMap { set in
     set.table.paired_product.map { (set: set, paired: $0.pointee) }
 }
 
-/// Products of 4-bit codes in pairs. Their oracle is the product that multiplies code by code, which QuantizedTests hold
+/// Products in pairs. Their oracle is the product that multiplies code by code, which QuantizedTests hold
 /// against float64: sums of a group are exact in both, and all else follows in the same order, so no bit may differ.
 @Suite(.enabled(if: !pairedSets.isEmpty, "no instruction set of this processor multiplies in pairs"))
 struct PairedProductTests {
@@ -17,7 +17,7 @@ struct PairedProductTests {
         (13, 3072, 33, 32), (29, 3136, 65, 16), (19, 6208, 47, 0), (30, 1152, 100, 32),
     ]
 
-    @Test(arguments: [NIBBLE_CODES_S4, NIBBLE_CODES_U4], [NIBBLE_F32, NIBBLE_BF16])
+    @Test(arguments: [NIBBLE_CODES_S4, NIBBLE_CODES_U4, NIBBLE_CODES_S8_PAIRED], [NIBBLE_F32, NIBBLE_BF16])
     func bitsAreThoseOfTheProduct(kind: nibble_activation_codes, type: nibble_float) {
         for shape in Self.shapes {
             var random = Random(shape.input * 5 + shape.rows)
@@ -43,9 +43,9 @@ struct PairedProductTests {
             input: 64, output: 33, rank: 0, codes: [Int8](repeating: weight, count: 64 * 33),
             scales: [Float](repeating: 1, count: 33), smooth: [Float](repeating: 1, count: 64), down: [], up: [],
             bias: [Float](repeating: 0, count: 33))
-        for (kind, code) in [(NIBBLE_CODES_S4, Float(7)), (NIBBLE_CODES_U4, 15)] {
+        for (kind, code) in [(NIBBLE_CODES_S4, Float(7)), (NIBBLE_CODES_U4, 15), (NIBBLE_CODES_S8_PAIRED, 112)] {
             // Scales of 1.
-            let value = kind == NIBBLE_CODES_S4 ? sign * 7 : sign * 15 - nibbleGELUShift
+            let value = sign * code - (kind == NIBBLE_CODES_U4 ? nibbleGELUShift : 0)
             let x = Matrix([Float](repeating: value, count: 7 * 64), rows: 7, type: NIBBLE_F32)
             let product = kind == NIBBLE_CODES_U4 && sign < 0 ? 0 : sign * code * Float(weight)
             for (set, paired) in pairedSets {

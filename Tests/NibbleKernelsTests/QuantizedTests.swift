@@ -4,7 +4,9 @@ import Testing
 
 /// 4-bit layers: every instruction set against plain C and float64, on odd shapes and extreme codes.
 @Suite struct QuantizedTests {
-    private static let kinds = [NIBBLE_CODES_S4, NIBBLE_CODES_U4, NIBBLE_CODES_S8, NIBBLE_CODES_S8_SHIFTED]
+    private static let kinds = [
+        NIBBLE_CODES_S4, NIBBLE_CODES_U4, NIBBLE_CODES_S8, NIBBLE_CODES_S8_SHIFTED, NIBBLE_CODES_S8_PAIRED,
+    ]
 
     /// Inputs around a group and around the 16 groups that a kernel works at once; outputs around tiles of 16 and 32;
     /// rows around tiles of 12, 6 and 4.
@@ -98,7 +100,9 @@ import Testing
             bias: [Float](repeating: 0, count: 33))
         let x = Matrix([Float](repeating: sign, count: 7 * 128), rows: 7, type: NIBBLE_F32)
         for set in KernelSet.supported {
-            for (kind, code) in [(NIBBLE_CODES_S4, 7), (NIBBLE_CODES_S8, 127), (NIBBLE_CODES_U4, 15)] {
+            for (kind, code) in [
+                (NIBBLE_CODES_S4, 7), (NIBBLE_CODES_S8, 127), (NIBBLE_CODES_U4, 15), (NIBBLE_CODES_S8_PAIRED, 112),
+            ] {
                 let expected = kind == NIBBLE_CODES_U4 && sign < 0 ? 0 : Int32(sign) * Int32(weight) * 64 * Int32(code)
                 let input = QuantizedInput(set, weights, kind, x)
                 let sums = input.sums(set, weights, group: 1)

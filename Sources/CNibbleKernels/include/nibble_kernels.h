@@ -73,9 +73,9 @@ typedef struct NIBBLE_SENDABLE nibble_attention {
               size_t first, size_t count, void *scratch);
 } nibble_attention;
 
-/// quantized_product for codes of 4 bits, with half of its multiplications (S. Winograd, A new
+/// quantized_product for codes of up to 112, with half of its multiplications (S. Winograd, A new
 /// algorithm for inner products, IEEE Transactions on Computers C-17, 1968): with a, b the codes of
-/// two inputs and c, d their weights, ac + bd = (a + d)(b + c) - ab - cd. Sums of 4-bit codes fit
+/// two inputs and c, d their weights, ac + bd = (a + d)(b + c) - ab - cd. The sums of two codes fit
 /// in bytes; the terms of activations alone and of weights alone are added up once. Group sums are
 /// exact, so that results are those of quantized_product to the bit.
 typedef struct NIBBLE_SENDABLE nibble_paired_product {
@@ -153,9 +153,9 @@ typedef struct NIBBLE_SENDABLE nibble_kernels {
   /// Rows of x, f32 or bf16 -> `to`, from its row `first` on: codes and scales of x / smooth
   /// rounded to bf16 (of x + 0.171875, first rounded to bf16 too, where the codes are shifted), and
   /// x downᵀ. The codes follow from IEEE operations in one order: 4 bits s = absmax · f32(1/7 or
-  /// 1/15), code = rne(x' · (1 / s)); 8 bits s = absmax / 127, code = rne(x' / s). A group whose s
-  /// has no finite reciprocal has codes and scale of zero; one with an infinity or NaN has a scale
-  /// that is neither.
+  /// 1/15), code = rne(x' · (1 / s)); 8 bits s = absmax / 127 or 112, code = rne(x' / s). A group
+  /// whose s has no finite reciprocal has codes and scale of zero; one with an infinity or NaN has
+  /// a scale that is neither.
   void (*quantize_rows)(const nibble_quantized_layer *layer, nibble_activation_codes kind,
                         const void *x, nibble_float x_type, size_t x_stride,
                         const nibble_quantized_rows *to, size_t first, size_t count);

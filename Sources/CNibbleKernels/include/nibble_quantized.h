@@ -51,7 +51,9 @@ typedef enum nibble_activation_codes {
   /// -127 ... 127, scale absmax / 127 in f32
   NIBBLE_CODES_S8 = 2,
   /// The same of x + 0.171875, for a layer whose bias has that shift folded in.
-  NIBBLE_CODES_S8_SHIFTED = 3
+  NIBBLE_CODES_S8_SHIFTED = 3,
+  /// -112 ... 112, scale absmax / 112 in f32: room for the sums of nibble_paired_product
+  NIBBLE_CODES_S8_PAIRED = 4
 } nibble_activation_codes;
 
 /// A W4A4 layer. `in` is a multiple of 64; arrays are in the order above.

@@ -51,7 +51,7 @@ INLINE void scale_groups(ints absmax, nibble_activation_codes kind, tile_scales 
   const floats infinity = broadcast(__builtin_inff());
   bool is_4_bit = nibble_is_4_bit(kind);
   floats s = is_4_bit ? (floats)absmax * (kind == NIBBLE_CODES_S4 ? 1.0f / 7 : 1.0f / 15)
-                      : (floats)absmax / 127;
+                      : (floats)absmax / nibble_greatest_of_8_bits(kind);
   floats reciprocal = 1 / s, stored = is_4_bit ? round_to_bf16(s) : s;
   // Infinite for zero and for the smallest subnormal numbers.
   ints is_zero = reciprocal == infinity, is_finite = absmax < (ints)infinity;
@@ -236,6 +236,8 @@ static void quantize_rows(const nibble_quantized_layer *layer, nibble_activation
       OF_KIND(NIBBLE_CODES_S8);
     case NIBBLE_CODES_S8_SHIFTED:
       OF_KIND(NIBBLE_CODES_S8_SHIFTED);
+    case NIBBLE_CODES_S8_PAIRED:
+      OF_KIND(NIBBLE_CODES_S8_PAIRED);
   }
 #undef OF_KIND
 }

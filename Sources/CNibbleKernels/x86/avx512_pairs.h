@@ -1,4 +1,4 @@
-// The paired product of 4-bit codes. A Zen 4 or 5 multiplies in two of its vector units and adds in
+// The paired product. A Zen 4 or 5 multiplies in two of its vector units and adds in
 // four, so that three instructions for 128 multiply-adds, two of them additions, take three
 // quarters of the time of two VPDPBUSD.
 #ifndef NIBBLE_AVX512_PAIRS_H
@@ -18,7 +18,7 @@ enum {
 typedef struct pair_weights {
   struct {
     uint8_t low[64];
-    uint8_t high[64];  ///< + 8, so that no sum with an activation is negative
+    uint8_t high[64];  ///< + 112, so that no sum with an activation is negative
   } steps[STEPS];
   int32_t starts[TILE_OUTPUTS];  ///< what the weights alone add too much
 } pair_weights;
@@ -38,12 +38,12 @@ static size_t pair_scratch_bytes(size_t in, size_t rows, size_t outputs) {
   return tiles * PAIR_GROUPS * sizeof(pair_weights) + sums * sizeof(float);
 }
 
-/// Of whole tiles of rows. The + 8 of the high weights adds 8 b too much, together with ab:
-/// (a + 8) b.
+/// Of whole tiles of rows. The offset of the high weights adds 112 b too much, together with ab:
+/// (a + 112) b.
 static void fill_pair_starts(size_t in, const nibble_quantized_rows *x, size_t first,
                              size_t count) {
   _Static_assert(NIBBLE_TILE_ROWS <= WIDTH, "a lane for each row of a tile");
-  const __m512i eight = _mm512_set1_epi8(8);
+  const __m512i offset = _mm512_set1_epi8(112);
   const __mmask16 rows = (1 << NIBBLE_TILE_ROWS) - 1;
   for (size_t row = first; row < first + count; row += NIBBLE_TILE_ROWS) {
     for (size_t group = 0; group < in / GROUP; group++) {
@@ -53,7 +53,7 @@ static void fill_pair_starts(size_t in, const nibble_quantized_rows *x, size_t f
         __m512i codes = _mm512_loadu_si512(x->codes + (index + (size_t)r) * GROUP);
         // b in the place of a, and zeros in its own.
         __m512i high = _mm512_srli_epi64(codes, 32);
-        sums[r] = (ints)_mm512_dpbusd_epi32((__m512i)sums[r], _mm512_add_epi8(codes, eight), high);
+        sums[r] = (ints)_mm512_dpbusd_epi32((__m512i)sums[r], _mm512_add_epi8(codes, offset), high);
       }
       __m512i starts = _mm512_maskz_loadu_epi32(rows, x->starts + index);
       starts = _mm512_sub_epi32(starts, (__m512i)fold_rows(sums, SUM));
@@ -63,13 +63,13 @@ static void fill_pair_starts(size_t in, const nibble_quantized_rows *x, size_t f
 }
 
 static void unpack_group(const uint8_t *packed, pair_weights *to) {
-  const __m512i low_half = _mm512_set1_epi8(15), eight = _mm512_set1_epi8(8);
+  const __m512i low_half = _mm512_set1_epi8(15), offset = _mm512_set1_epi8(112);
   __m512i sum = _mm512_setzero_si512();
   for (int step = 0; step < STEPS; step++) {
     __m512i both = _mm512_loadu_si512(packed + step * 64);
     __m512i low = _mm512_and_si512(both, low_half);
     __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), low_half);
-    high = _mm512_add_epi8(high, eight);
+    high = _mm512_add_epi8(high, offset);
     _mm512_store_si512(to->steps[step].low, low);
     _mm512_store_si512(to->steps[step].high, high);
     sum = _mm512_dpbusd_epi32(sum, high, low);

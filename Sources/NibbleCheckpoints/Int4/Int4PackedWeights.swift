@@ -19,12 +19,14 @@ public struct Int4PackedWeights: Sendable {
 
     /// What the kernels take; the vectors become 32-bit floats of their own.
     ///
-    /// - Parameter isShifted: whether the bias takes back a shift of the input.
+    /// - Parameters:
+    ///   - isShifted: whether the bias takes back a shift of the input.
+    ///   - leavesRoomForPairs: see `QuantizedWeights`.
     /// - Returns: the same, for `Compute.quantizedProduct`.
-    public func quantizedWeights(isShifted: Bool) -> QuantizedWeights {
+    public func quantizedWeights(isShifted: Bool, leavesRoomForPairs: Bool = false) -> QuantizedWeights {
         QuantizedWeights(
             output: bias.elementCount, codes: codes, scales: scales, smooth: smooth.widened, down: down, up: up,
-            bias: bias.widened, isShifted: isShifted)
+            bias: bias.widened, isShifted: isShifted, leavesRoomForPairs: leavesRoomForPairs)
     }
 
     /// All parts by Nunchaku's keys.
