@@ -195,10 +195,11 @@ static void paired_product(const nibble_quantized_layer *layer, const nibble_qua
   };
   call.end_tile = end_tile_of(&call.product);
   call.sums = (float *)(call.weights + (call.end_tile - call.first_tile) * PAIR_GROUPS);
-  size_t groups = layer->in / GROUP;
-  for (size_t group = 0; group < groups; group = call.end_group) {
-    call.first_group = group;
-    call.end_group = groups - group < PAIR_GROUPS ? groups : group + PAIR_GROUPS;
+  // As few chunks of groups as possible, of nearly one size.
+  size_t groups = layer->in / GROUP, chunks = (groups + PAIR_GROUPS - 1) / PAIR_GROUPS;
+  for (size_t chunk = 0; chunk < chunks; chunk++) {
+    call.first_group = groups * chunk / chunks;
+    call.end_group = groups * (chunk + 1) / chunks;
     unpack_weights(&call);
     for (size_t row = first_row; row < first_row + row_count; row += PRODUCT_ROWS) {
       size_t tile = call.first_tile;
