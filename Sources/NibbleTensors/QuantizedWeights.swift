@@ -1,7 +1,7 @@
 internal import CNibbleKernels
 
 /// Bits that the input of a 4-bit layer is quantized to, token by token and in groups of 64 channels. Both run the same
-/// weights at the same speed: codes are bytes when they are multiplied.
+/// weights: codes are bytes when they are multiplied.
 public enum ActivationBits: String, Sendable, Codable, CaseIterable {
     /// SVDQuant's W4A4, which a Nunchaku file was made for.
     case int4
