@@ -98,11 +98,7 @@ public struct Tensor: Sendable {
     /// The elements of a contiguous tensor as a Swift array, converted to 32-bit floats.
     public func floats() -> [Float] {
         [Float](unsafeUninitializedCapacity: elementCount) { buffer, count in
-            for row in 0..<rows {
-                guard width > 0, let base = buffer.baseAddress else { break }
-                widenElements(
-                    address + row * rowStride * dtype.byteSize, dtype, into: base + row * width, count: width)
-            }
+            if let base = buffer.baseAddress { widen(into: base) }
             count = elementCount
         }
     }
@@ -110,12 +106,20 @@ public struct Tensor: Sendable {
     /// A copy in 32-bit floats.
     public var widened: Tensor {
         let copy = Tensor(zeros: shape, .float32)
-        for row in 0..<rows where width > 0 {
-            widenElements(
-                address + row * rowStride * dtype.byteSize, dtype, into: copy.mutable(Float.self) + row * width,
-                count: width)
-        }
+        widen(into: copy.mutable(Float.self))
         return copy
+    }
+
+    /// Writes all elements one after the other. Those of a vector lie together: as "rows" of one element they would cost
+    /// a call each.
+    private func widen(into target: UnsafeMutablePointer<Float>) {
+        guard elementCount > 0 else { return }
+        let pieces = isContiguous ? 1 : rows
+        let count = elementCount / pieces
+        for piece in 0..<pieces {
+            let source = address + piece * rowStride * dtype.byteSize
+            widenElements(source, dtype, into: target + piece * count, count: count)
+        }
     }
 
     func mutable<Element>(_: Element.Type) -> UnsafeMutablePointer<Element> {
