@@ -21,11 +21,7 @@ extension FluxPipeline {
         /// - Throws: `CheckpointError`, `PipelineError`.
         public init(of folder: ModelFolder, replacement: String? = nil) throws {
             let location = replacement ?? folder.folder(.transformer)
-            if let form = Checkpoint.int4Form(of: location) {
-                throw CheckpointError.wrongFormat(
-                    path: location, found: "a 4-bit transformer already (\(form.rawValue))",
-                    expected: "one of 16 or 32 bits")
-            }
+            try Checkpoint.checkIsPlain(location, "transformer")
             source = try replacement.map(Checkpoint.open) ?? folder.weights(.transformer)
             let path = (replacement ?? folder.folder(.transformer)) + "/config.json"
             if replacement == nil || FileManager.default.fileExists(atPath: path) {

@@ -170,22 +170,9 @@ enum PictureFormat {
 struct OutputPaths {
     let paths: [String]
 
-    /// Checks that the folder can be written to, before minutes are spent.
     init(_ path: String, count: Int) throws {
+        try OutputFile.check(path, example: "picture.png")
         let file = URL(filePath: path)
-        let folder = file.deletingLastPathComponent().path
-        var isFolder: ObjCBool = false
-        guard FileManager.default.fileExists(atPath: folder, isDirectory: &isFolder) else {
-            throw InputError(path, "there is no folder \(folder)")
-        }
-        guard isFolder.boolValue else { throw InputError(path, "\(folder) is a file, not a folder") }
-        if FileManager.default.fileExists(atPath: file.path, isDirectory: &isFolder), isFolder.boolValue {
-            let example = file.appending(path: "picture.png").relativePath
-            throw InputError(path, "is a folder; name a file, as in --output \(example)")
-        }
-        guard FileManager.default.isWritableFile(atPath: folder) else {
-            throw InputError(path, "the folder \(folder) cannot be written to")
-        }
         let ending = file.pathExtension.isEmpty ? "" : "." + file.pathExtension
         let stem = ending.isEmpty ? path : String(path.dropLast(ending.count))
         // A request of too many pictures is refused by the pipeline, in its own words.

@@ -182,9 +182,10 @@ import Testing
         (["profile", "--inputs", "nowhere"], 64, "--transformer"),
         (["profile", "--width", "1"], 64, "--width: found 1"),
         (
-            ["profile", "--double", "0", "--single", "0", "--runs", "1", "--trace", "nowhere/trace.json"] + small, 65,
-            "nowhere/trace.json: cannot be written"
+            ["profile", "--transformer", "nowhere", "--trace", "absent/trace.json"], 65,
+            "absent/trace.json: there is no folder"
         ),
+        (["bench", "step", "--output", "/"], 65, "is a folder; name a file, such as /prediction.f32"),
     ])
     func `what cannot be is refused`(_ arguments: [String], _ status: Int32, _ words: String) async throws {
         let outcome = try await Tool.nibble(arguments)

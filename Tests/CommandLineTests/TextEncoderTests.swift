@@ -117,6 +117,8 @@ import Testing
         notANumber.mutableAddress.assumingMemoryBound(to: UInt16.self)[5] = 0x7fc0
         small.tensors[scales] = notANumber
         try small.write(to: poisoned)
+        let model = try ModelCopy(in: scratch)
+        try model.write(Drawing.bytes(file), to: "text_encoder_2/model.safetensors")
         for (arguments, words) in [
             (Drawing.arguments("x", "--text-encoder-2", transformer), "this is a transformer in 4 bits; expected a T5"),
             (Drawing.arguments("x", "--transformer", file), "this is a T5 encoder in 4 bits; expected a transformer"),
@@ -127,8 +129,12 @@ import Testing
                 "vae/config.json: 'feed_forward_proj'"
             ),
             (["inspect", poisoned, "--verify"], scales),
+            (
+                ["quantize", model.folder.path, "--component", "text_encoder_2", "--output", "x.safetensors"],
+                "a 4-bit T5 encoder already (nibble)"
+            ),
         ] {
-            let output = arguments[0] == "inspect" ? [] : ["--output", "x.png"]
+            let output = arguments[0] == "generate" ? ["--output", "x.png"] : []
             let outcome = try await Tool.nibble(arguments + output, in: scratch.folder)
             #expect(outcome.status == 65, "\(outcome.error)")
             #expect(outcome.error.contains(words), "\(words) in \(outcome.error)")

@@ -38,6 +38,18 @@ extension Checkpoint {
     ///   they are in.
     public static func int4Form(of path: String) -> Int4Form? { (try? Int4Files(path))?.form }
 
+    /// Refuses what has 4-bit layers where weights of 16 or 32 bits are asked for.
+    ///
+    /// - Parameters:
+    ///   - path: a file or a folder.
+    ///   - component: what it should be: "transformer", "T5 encoder".
+    /// - Throws: `CheckpointError.wrongFormat`.
+    public static func checkIsPlain(_ path: String, _ component: String) throws(CheckpointError) {
+        guard let form = int4Form(of: path) else { return }
+        throw .wrongFormat(
+            path: path, found: "a 4-bit \(component) already (\(form.rawValue))", expected: "one of 16 or 32 bits")
+    }
+
     /// Opens a 4-bit transformer of any form.
     ///
     /// - Parameter path: a file or a folder.

@@ -28,6 +28,7 @@ struct BenchStep: AsyncParsableCommand {
     @OptionGroup(title: "Measurement") var options: BenchOptions
 
     func run() async throws {
+        if let output { try OutputFile.check(output, example: "prediction.f32") }
         let model = try await StepModel(
             random, given, numbers, isQuiet: options.json, on: ThreadPool(threadCount: options.threads))
         let compute = model.compute

@@ -28,6 +28,7 @@ struct ProfileCommand: AsyncParsableCommand {
     @OptionGroup(title: "Measurement") var options: BenchOptions
 
     func run() async throws {
+        if let trace { try OutputFile.check(trace, example: "trace.json") }
         let threads = options.threads ?? Machine.current().coreCount
         let recorder = SpanRecorder(workerCount: threads)
         let model = try await StepModel(

@@ -112,6 +112,7 @@ struct TextEncoderSubject: QuantizationSubject {
 
     init(_ order: QuantizationOrder) throws {
         let folder = try ModelFolder(order.folder)
+        try Checkpoint.checkIsPlain(folder.folder(.textEncoder2), "T5 encoder")
         source = try folder.weights(.textEncoder2)
         blockCount = try folder.config(.textEncoder2, as: T5Config.self).layers
         configuration = try folder.configurationText(.textEncoder2)
