@@ -48,7 +48,8 @@ public final class ThreadPool: Sendable {
     ///   - body: called with the part and the worker (`0..<threadCount`) that does it; two calls at once never get
     ///     the same worker.
     public func run(_ count: Int, _ body: @escaping @Sendable (_ part: Int, _ worker: Int) -> Void) {
-        let body = recorder?.recording(body) ?? body
+        // `??` would allocate for functions that pass through it.
+        let body = if let recorder { recorder.recording(body) } else { body }
         if threadCount == 1 || count <= 1 {
             for part in 0..<count { body(part, 0) }
             return
