@@ -54,10 +54,11 @@ public struct QuantizedWeights: Sendable {
     ///   - up: `[output, rank]` BF16.
     ///   - bias: `[output]` F32.
     ///   - isShifted: whether the bias takes back a shift of the input.
+    ///   - leavesRoomForPairs: see the property.
     ///   - pool: threads that share the work; nil: the caller alone.
     public init(
         packing codes: Tensor, scales: Tensor, smooth: Tensor, down: Tensor, up: Tensor, bias: Tensor, isShifted: Bool,
-        on pool: ThreadPool? = nil
+        leavesRoomForPairs: Bool = false, on pool: ThreadPool? = nil
     ) {
         let (output, input, rank) = (codes.rows, codes.width, down.rows)
         precondition(codes.dtype == .int8 && input % Self.groupSize == 0)
@@ -78,7 +79,7 @@ public struct QuantizedWeights: Sendable {
         KernelOrder.pack(up: up, into: packed.up)
         self.init(
             output: output, codes: packed.codes, scales: packed.scales, smooth: smooth, down: packed.down,
-            up: packed.up, bias: bias, isShifted: isShifted)
+            up: packed.up, bias: bias, isShifted: isShifted, leavesRoomForPairs: leavesRoomForPairs)
     }
 
     /// Takes tensors that are in the kernels' order already, such as those of a mapped file.

@@ -29,11 +29,14 @@ public struct LayerGroup: Sendable {
     public let members: [Member]
     /// Whether the input comes from a GELU: it is then shifted by `Int4Layer.unsignedShift` and quantized without sign.
     public let isUnsigned: Bool
+    /// Whether the engine's 8-bit codes of its input end at ±112: `QuantizedWeights.leavesRoomForPairs`.
+    public let leavesRoomForPairs: Bool
 
     /// See the properties.
-    public init(members: [Member], isUnsigned: Bool) {
+    public init(members: [Member], isUnsigned: Bool, leavesRoomForPairs: Bool = false) {
         self.members = members
         self.isUnsigned = isUnsigned
+        self.leavesRoomForPairs = leavesRoomForPairs
     }
 
     /// Input channels.

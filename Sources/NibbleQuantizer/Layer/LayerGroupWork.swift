@@ -13,7 +13,9 @@ struct LayerGroupWork {
     init(
         _ group: LayerGroup, _ statistics: InputStatistics?, _ recipe: LayerRecipe, seed: UInt64, on compute: Compute
     ) throws(LayerError) {
-        let context = WorkContext(recipe: recipe, seed: seed, statistics: statistics, compute: compute)
+        let context = WorkContext(
+            recipe: recipe, seed: seed, statistics: statistics, leavesRoomForPairs: group.leavesRoomForPairs,
+            compute: compute)
         let sample = try Self.checkedSample(statistics, group.members[0].name, on: compute)
         inputMaxima = statistics?.maxima.floats() ?? []
         var members: [LayerMember] = []
@@ -137,6 +139,8 @@ struct WorkContext {
     let seed: UInt64
     /// What is known of the inputs.
     let statistics: InputStatistics?
+    /// See `LayerGroup`.
+    let leavesRoomForPairs: Bool
     /// What computes.
     let compute: Compute
     /// Large temporaries, given back with the group.

@@ -154,8 +154,11 @@ extension BlockQuantizer {
             try account.show(group.layers[0].name)
             let started = ContinuousClock.now
             let members = try group.layers.map { try network.member($0) }
+            let layer = group.layers[0]
             let result = try quantize(
-                LayerGroup(members: members, isUnsigned: group.layers[0].shift != 0), statistics)
+                LayerGroup(
+                    members: members, isUnsigned: layer.shift != 0, leavesRoomForPairs: layer.kind == .w4a8),
+                statistics)
             let seconds = (ContinuousClock.now - started) / .seconds(1)
             for member in result.members {
                 keep(member.name, network.stored(member.weights))
