@@ -131,10 +131,14 @@ public actor FluxPipeline {
     ) -> Compute {
         Compute(
             precision: options.precision, activationBits: options.activations, accumulation: options.accumulation,
-            attentionPrecision: options.attention
-                ?? .automatic(
-                    isQuantized: transformer.isQuantized && options.accumulation == .f32, precision: options.precision),
-            pool: pool)
+            attentionPrecision: attention(options, of: transformer), pool: pool)
+    }
+
+    /// What the attention of a transformer multiplies.
+    static func attention(_ options: Options, of transformer: FluxTransformer) -> AttentionPrecision {
+        options.attention
+            ?? .automatic(
+                isQuantized: transformer.isQuantized && options.accumulation == .f32, precision: options.precision)
     }
 
     /// The folder's transformer, or the one that takes its place.

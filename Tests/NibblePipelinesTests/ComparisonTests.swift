@@ -44,6 +44,7 @@ import Testing
         let report = try #require(reports.last)
         #expect(report.variants.map(\.transformer.name) == ["transformer", "transformer-2"])
         for variant in report.variants {
+            #expect(variant.transformer.attention == precision.rawValue)
             #expect(variant.equalPictures == 6 && variant.mean.psnr.value == .infinity && variant.mean.ssim == 1)
             #expect(variant.mean.latentErrorByStep == [0, 0] && variant.transformer.activations == nil)
             #expect(variant.mean.errorByBlock.allSatisfy { $0.image == 0 && $0.text == 0 })
@@ -91,6 +92,20 @@ import Testing
                 #expect(
                     deviation.errorByBlock.allSatisfy { $0.image > 0 && $0.text > 0 && $0.image < 1 && $0.text < 1 })
             }
+        }
+    }
+
+    @Test(
+        .enabled(if: Compute.hasInt8Attention, "this instruction set has no attention in bytes"),
+        .enabled(if: !GoldenInt4Model.all.isEmpty, "no svdq-* goldens beside the repository"),
+        arguments: GoldenInt4Model.all)
+    func `attention is named by what it multiplies`(_ quantized: GoldenInt4Model) throws {
+        let model = try #require(quantized.original).appending(path: "model").path
+        for (attention, expected) in [(AttentionPrecision?.none, "int8"), (.bf16, "bf16"), (.int8, "int8")] {
+            var options = Self.options(.bf16)
+            options.attention = attention
+            let comparison = try FluxComparison(model: model, transformers: [quantized.file], options: options)
+            #expect(comparison.transformers.map(\.attention) == ["bf16", expected, expected])
         }
     }
 

@@ -12,6 +12,8 @@ public struct ComparisonReport: Sendable, Equatable, Codable {
         public let path: String
         /// What the inputs of 4-bit layers were quantized to: `int4` or `int8`; nil where there are none.
         public let activations: String?
+        /// What its attention multiplied: `f32`, `bf16` or `int8`.
+        public let attention: String
         /// Bytes of all its tensors, as stored.
         public let weightBytes: Int
         /// The median over all steps: the first ones, which still read weights and compile, count no more than others.

@@ -81,9 +81,11 @@ public struct FluxComparison: Sendable {
 
     private static func summary(_ name: String, _ pipeline: FluxPipeline) throws -> ComparisonReport.Transformer {
         let path = pipeline.options.transformer ?? pipeline.folder.folder(.transformer)
+        let attention = FluxPipeline.attention(pipeline.options, of: pipeline.transformer)
         return ComparisonReport.Transformer(
             name: name, path: path,
             activations: pipeline.transformer.isQuantized ? pipeline.options.activations.rawValue : nil,
+            attention: attention == .int8 ? attention.rawValue : pipeline.options.precision.rawValue,
             weightBytes: try weightBytes(path), secondsPerStep: 0)
     }
 
