@@ -43,7 +43,7 @@ extension Compute {
         let accumulation = bits == .int4 ? accumulation : .f32
         workspace.scope {
             let rows = Self.evenBlock(of: x.rows, atMost: Self.quantizedStretchBytes / weights.input)
-            let input = quantizedRows(rows, weights, bits)
+            let input = quantizedRows(rows, weights, bits, accumulation)
             for first in stride(from: 0, to: x.rows, by: rows) {
                 let stretch = first..<min(first + rows, x.rows)
                 quantize(x.rows(stretch), weights, bits, into: input)
@@ -66,13 +66,12 @@ extension Compute {
 
     /// Memory for quantized rows, whole tiles, until the end of the scope.
     private func quantizedRows(
-        _ rows: Int, _ weights: QuantizedWeights, _ bits: ActivationBits
+        _ rows: Int, _ weights: QuantizedWeights, _ bits: ActivationBits, _ accumulation: Accumulation
     ) -> nibble_quantized_rows {
         let groups = weights.input / QuantizedWeights.groupSize
         let inPairs =
-            (weights.leavesRoomForPairs || bits == .int4 && accumulation == .f32)
-            && rows >= Self.quantizedLeastPairedRows
-            && kernels.paired_product != nil && nibble_prefers_pairs()
+            accumulation == .f32 && (bits == .int4 || weights.leavesRoomForPairs)
+            && rows >= Self.quantizedLeastPairedRows && kernels.paired_product != nil && nibble_prefers_pairs()
         return nibble_quantized_rows(
             codes: workspace.tensor([rows, weights.input], .int8).mutable(Int8.self),
             scales: workspace.tensor([rows, groups], .float32).mutable(Float.self),
@@ -84,6 +83,7 @@ extension Compute {
     private func quantize(
         _ x: Tensor, _ weights: QuantizedWeights, _ bits: ActivationBits, into input: nibble_quantized_rows
     ) {
+        let paired = pairedProduct(of: input)
         forRows("quantize", x.rows, block: Self.quantizedPiece) { rows in
             var layer = weights.layer
             var input = input
@@ -91,10 +91,13 @@ extension Compute {
             kernels.quantize_rows(
                 &layer, weights.kind(bits), piece.address, x.dtype.kernelFloat, x.rowStride, &input, rows.lowerBound,
                 rows.count)
-            if input.pair_starts != nil {
-                kernels.paired_product?.pointee.starts(weights.input, &input, rows.lowerBound, rows.count)
-            }
+            paired?.starts(weights.input, &input, rows.lowerBound, rows.count)
         }
+    }
+
+    /// What multiplies the rows in pairs; nil: they are multiplied code by code.
+    private func pairedProduct(of input: nibble_quantized_rows) -> nibble_paired_product? {
+        input.pair_starts == nil ? nil : kernels.paired_product?.pointee
     }
 
     /// How a product is shared out: parts that follow each other have the same rows, which then come from the last cache.
@@ -129,7 +132,7 @@ extension Compute {
         let parts = Parts(
             rows: y.rows, outputs: outputs.count, outputBytes: weights.input / 2, threads: pool.threadCount)
         workspace.scope {
-            let paired = input.pair_starts == nil ? nil : kernels.paired_product?.pointee
+            let paired = pairedProduct(of: input)
             let scratchBytes = paired?.scratch_bytes(weights.input, parts.rowBlock, parts.outputTile) ?? 0
             let scratch = workspace.tensor([pool.threadCount, (scratchBytes + 63) & ~63], .uint8)
             let product = accumulation == .f32 ? kernels.quantized_product : nibble_product_in_bf16

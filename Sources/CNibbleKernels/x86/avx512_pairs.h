@@ -155,13 +155,13 @@ INLINE void add_groups(const paired_call *call, size_t row, size_t tile,
 /// Works the call's groups, and finishes the outputs after the last ones.
 INLINE void add_to_outputs(const paired_call *call, size_t row, size_t tile, int tiles) {
   size_t stride = (call->end_tile - call->first_tile) * TILE_OUTPUTS;
-  float *so_far = call->sums + (row - call->first_row) * stride;
+  float *so_far =
+      call->sums + (row - call->first_row) * stride + (tile - call->first_tile) * TILE_OUTPUTS;
   floats sums[PRODUCT_ROWS][PRODUCT_VECTORS] = {};
   if (call->first_group > 0) {
     UNROLL for (int r = 0; r < PRODUCT_ROWS; r++) {
       UNROLL for (int t = 0; t < tiles; t++) {
-        sums[r][t] = load(so_far + r * stride, NIBBLE_F32,
-                          (tile - call->first_tile + (size_t)t) * TILE_OUTPUTS);
+        sums[r][t] = load(so_far + r * stride, NIBBLE_F32, (size_t)t * TILE_OUTPUTS);
       }
     }
   }
@@ -172,8 +172,7 @@ INLINE void add_to_outputs(const paired_call *call, size_t row, size_t tile, int
   }
   UNROLL for (int r = 0; r < PRODUCT_ROWS; r++) {
     UNROLL for (int t = 0; t < tiles; t++) {
-      store(so_far + r * stride, NIBBLE_F32, (tile - call->first_tile + (size_t)t) * TILE_OUTPUTS,
-            sums[r][t]);
+      store(so_far + r * stride, NIBBLE_F32, (size_t)t * TILE_OUTPUTS, sums[r][t]);
     }
   }
 }

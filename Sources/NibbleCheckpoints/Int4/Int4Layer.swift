@@ -37,6 +37,10 @@ public struct Int4Layer: Sendable, Hashable {
     /// What is added to this layer's input before it is quantized.
     public var shift: Float { kind == .w4a4(isUnsigned: true) ? Self.unsignedShift : 0 }
 
+    /// Whether its inputs take 8 bits whatever others are quantized to. Their codes then leave room for products in
+    /// pairs: `QuantizedWeights.leavesRoomForPairs`.
+    public var takesEightBits: Bool { kind == .w4a8 }
+
     /// The tensors of the layer.
     ///
     /// - Parameters:

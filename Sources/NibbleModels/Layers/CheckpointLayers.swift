@@ -155,10 +155,9 @@ struct CheckpointLayers: Sendable {
         let packed = try quantized.checkpoint.packed(layer, on: quantized.pool)
         try quantized.checkpoint.release(layer)
         weights.remember(packed.large, of: name)
-        let takesEightBits = layer.kind == .w4a8
         return QuantizedLinear(
-            packed.quantizedWeights(isShifted: layer.shift != 0, leavesRoomForPairs: takesEightBits),
-            bits: takesEightBits ? .int8 : nil)
+            packed.quantizedWeights(isShifted: layer.shift != 0, leavesRoomForPairs: layer.takesEightBits),
+            bits: layer.takesEightBits ? .int8 : nil)
     }
 
     /// A quantized layer of this block; nil if there is none of that name.

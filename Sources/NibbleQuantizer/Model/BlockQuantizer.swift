@@ -157,7 +157,7 @@ extension BlockQuantizer {
             let layer = group.layers[0]
             let result = try quantize(
                 LayerGroup(
-                    members: members, isUnsigned: layer.shift != 0, leavesRoomForPairs: layer.kind == .w4a8),
+                    members: members, isUnsigned: layer.shift != 0, leavesRoomForPairs: layer.takesEightBits),
                 statistics)
             let seconds = (ContinuousClock.now - started) / .seconds(1)
             for member in result.members {
