@@ -1,3 +1,4 @@
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "onednn.h"
@@ -14,6 +15,11 @@ static nibble_descriptor channels_last(size_t height, size_t width, size_t chann
   return nibble_dnn_strided(4, (dnnl_dim_t[]){1, c, h, w}, type,
                             (dnnl_dim_t[]){h * w * c, 1, w * c, c});
 }
+
+// oneDNN before 2.7 keeps the block of input channels that it is trying in a static variable
+// (brg_blocking_t::last_ic_block_size; openvinotoolkit/oneDNN pull request 167): two threads that
+// choose at once get kernels that read other weights than were packed for them.
+static pthread_mutex_t choosing = PTHREAD_MUTEX_INITIALIZER;
 
 static int choose(const struct nibble_convolution *convolution,
                   const nibble_convolution_shape *shape, nibble_descriptor_view weights,
@@ -56,7 +62,9 @@ int nibble_convolution_create(const nibble_convolution_shape *shape, nibble_conv
   nibble_descriptor wanted = nibble_dnn_any(4, extents, input);
   dnnl_primitive_attr_t attributes = nibble_dnn_attributes(false, NIBBLE_DNN_IDENTITY);
   dnnl_primitive_desc_t chosen = NULL;
+  pthread_mutex_lock(&choosing);
   int status = choose(convolution, shape, NIBBLE_VIEW(wanted), attributes, &chosen);
+  pthread_mutex_unlock(&choosing);
   if (!status) {
     convolution->weights =
         nibble_dnn_copy(dnnl_primitive_desc_query_md(chosen, dnnl_query_weights_md, 0));

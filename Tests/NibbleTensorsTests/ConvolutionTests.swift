@@ -192,6 +192,18 @@ import Testing
         return sum
     }
 
+    /// Pictures may be made side by side in a process. oneDNN 2.6 mixes up convolutions of different operands that are
+    /// compiled at the same moment, unless it is kept from it.
+    @Test func compilesOnSeveralThreadsAtOnce() async {
+        await withTaskGroup(of: Void.self) { group in
+            for precision in Precision.allCases {
+                group.addTask {
+                    for _ in 0..<300 { for c in Self.cases[12..<17] { equalsTheDirectSum(c, precision) } }
+                }
+            }
+        }
+    }
+
     /// Rows computed in pieces are those computed at once, and so are the moments if the pieces end where bands do.
     @Test func worksInPieces() {
         let compute = Compute(precision: .f32, pool: ThreadPool(threadCount: 2))
