@@ -30,15 +30,94 @@ extension Compute {
     ///   - y: `[rows, out]`, f32 or bf16; may be a block of columns of a wider matrix.
     ///   - bits: what the input is quantized to.
     ///   - activation: what is done to each element at the end: nothing, or GELU with tanh.
-    ///   - activated: how many outputs that is done to, the first ones, a multiple of 16; nil: all.
     public func quantizedProduct(
         _ x: Tensor, _ weights: QuantizedWeights, into y: Tensor, bits: ActivationBits,
-        activation: Activation = .identity, of activated: Int? = nil
+        activation: Activation = .identity
     ) {
-        let border = activated ?? weights.output
-        precondition(border <= weights.output && (activated == nil || border.isMultiple(of: KernelOrder.tileOutputs)))
-        precondition(x.shape.rank == 2 && x.width == weights.input && y.shape == [x.rows, weights.output])
-        precondition(activation == .identity || activation == .geluTanh, "4-bit layers know no other activation")
+        let outputs = Outputs(0..<weights.output, y: y, activation: activation, branchInF32: y.dtype == .float32)
+        quantizedProduct(x, weights, bits, outputs, nil)
+    }
+
+    /// stream += gate · (Q(x / smooth) Wᵀ + (x downᵀ) upᵀ + bias).
+    ///
+    /// - Parameters:
+    ///   - x: `[rows, in]`, f32 or bf16; rows may lie apart.
+    ///   - weights: the layer.
+    ///   - stream: `[rows, out]` f32, updated.
+    ///   - gate: `[out]` f32; nil: 1.
+    ///   - bits: what the input is quantized to.
+    public func quantizedProduct(
+        _ x: Tensor, _ weights: QuantizedWeights, addedTo stream: Tensor, gate: Tensor?, bits: ActivationBits
+    ) {
+        precondition(stream.dtype == .float32 && gate.map { $0.elementCount == weights.output } ?? true)
+        let outputs = Outputs(
+            0..<weights.output, y: stream, merge: NIBBLE_ADD, gate: gate, branchInF32: precision == .f32)
+        quantizedProduct(x, weights, bits, outputs, nil)
+    }
+
+    /// y = activation(first half) · second half of the outputs of a layer without those.
+    ///
+    /// - Parameters:
+    ///   - x: `[rows, in]`, f32 or bf16; rows may lie apart.
+    ///   - weights: the layer; half of its outputs are a multiple of 16.
+    ///   - y: `[rows, out / 2]`, f32 or bf16.
+    ///   - bits: what the input is quantized to.
+    ///   - activation: of the first half: nothing, or GELU with tanh.
+    public func gatedQuantizedProduct(
+        _ x: Tensor, _ weights: QuantizedWeights, into y: Tensor, bits: ActivationBits, activation: Activation
+    ) {
+        let half = weights.output / 2
+        precondition(weights.output == 2 * half && half.isMultiple(of: KernelOrder.tileOutputs))
+        let inF32 = y.dtype == .float32
+        quantizedProduct(
+            x, weights, bits, Outputs(0..<half, y: y, activation: activation, branchInF32: inF32),
+            Outputs(half..<2 * half, y: y, merge: NIBBLE_MULTIPLY, branchInF32: inF32))
+    }
+
+    /// Some of a layer's outputs, where they go, and what is done to them on the way.
+    private struct Outputs {
+        let range: Range<Int>
+        /// `[rows, range]`.
+        var y: Tensor
+        let activation: Activation
+        let merge: nibble_merge
+        let gate: Tensor?
+        let branchInF32: Bool
+
+        init(
+            _ range: Range<Int>, y: Tensor, activation: Activation = .identity, merge: nibble_merge = NIBBLE_REPLACE,
+            gate: Tensor? = nil, branchInF32: Bool
+        ) {
+            precondition(y.shape.rank == 2 && y.width == range.count)
+            precondition(activation == .identity || activation == .geluTanh, "4-bit layers know no other activation")
+            self.range = range
+            self.y = y
+            self.activation = activation
+            self.merge = merge
+            self.gate = gate
+            self.branchInF32 = branchInF32
+        }
+
+        func rows(_ rows: Range<Int>) -> Outputs {
+            var part = self
+            part.y = y.rows(rows)
+            return part
+        }
+
+        /// For some of the outputs, all rows.
+        func destination(_ part: Range<Int>) -> nibble_destination {
+            let place = part.lowerBound - range.lowerBound
+            return nibble_destination(
+                y: y.mutableAddress + place * y.dtype.byteSize, type: y.dtype.kernelFloat, stride: y.rowStride,
+                gelu: activation == .geluTanh, merge: merge, gate: gate?.readable(Float.self),
+                branch_in_f32: branchInF32)
+        }
+    }
+
+    private func quantizedProduct(
+        _ x: Tensor, _ weights: QuantizedWeights, _ bits: ActivationBits, _ outputs: Outputs, _ more: Outputs?
+    ) {
+        precondition(x.shape.rank == 2 && x.width == weights.input && outputs.y.rows == x.rows)
         // Nunchaku's kernels take 4-bit inputs; layers of others, such as T5's, are summed as ever.
         let accumulation = bits == .int4 ? accumulation : .f32
         workspace.scope {
@@ -47,11 +126,8 @@ extension Compute {
             for first in stride(from: 0, to: x.rows, by: rows) {
                 let stretch = first..<min(first + rows, x.rows)
                 quantize(x.rows(stretch), weights, bits, into: input)
-                for (outputs, activation) in [(0..<border, activation), (border..<weights.output, .identity)]
-                where !outputs.isEmpty {
-                    multiply(
-                        input, weights, outputs, into: y.rows(stretch), gelu: activation == .geluTanh, accumulation)
-                }
+                multiply(input, weights, outputs.rows(stretch), accumulation)
+                if let more { multiply(input, weights, more.rows(stretch), accumulation) }
             }
         }
     }
@@ -126,30 +202,29 @@ extension Compute {
     }
 
     private func multiply(
-        _ input: nibble_quantized_rows, _ weights: QuantizedWeights, _ outputs: Range<Int>, into y: Tensor, gelu: Bool,
-        _ accumulation: Accumulation
+        _ input: nibble_quantized_rows, _ weights: QuantizedWeights, _ all: Outputs, _ accumulation: Accumulation
     ) {
+        let rowCount = all.y.rows
         let parts = Parts(
-            rows: y.rows, outputs: outputs.count, outputBytes: weights.input / 2, threads: pool.threadCount)
+            rows: rowCount, outputs: all.range.count, outputBytes: weights.input / 2, threads: pool.threadCount)
         workspace.scope {
             let paired = pairedProduct(of: input)
             let scratchBytes = paired?.scratch_bytes(weights.input, parts.rowBlock, parts.outputTile) ?? 0
             let scratch = workspace.tensor([pool.threadCount, (scratchBytes + 63) & ~63], .uint8)
             let product = accumulation == .f32 ? kernels.quantized_product : nibble_product_in_bf16
-            let macs = y.rows * outputs.count * weights.input
+            let macs = rowCount * all.range.count * weights.input
             run("4-bit product", parts.count, multiplyAdds: macs) { part, worker in
-                let (rows, outputs) = (parts.rows(of: part, among: y.rows), parts.outputs(of: part, among: outputs))
+                let (rows, outputs) = (parts.rows(of: part, among: rowCount), parts.outputs(of: part, among: all.range))
                 var layer = weights.layer
                 var input = input
+                var destination = all.destination(outputs)
                 if let paired {
                     paired.run(
-                        &layer, &input, rows.lowerBound, rows.count, outputs.lowerBound, outputs.count, gelu,
-                        y.mutableAddress, y.dtype.kernelFloat, y.rowStride,
+                        &layer, &input, rows.lowerBound, rows.count, outputs.lowerBound, outputs.count, &destination,
                         scratch.rows(worker..<worker + 1).mutableAddress)
                 } else {
                     product(
-                        &layer, &input, rows.lowerBound, rows.count, outputs.lowerBound, outputs.count, gelu,
-                        y.mutableAddress, y.dtype.kernelFloat, y.rowStride)
+                        &layer, &input, rows.lowerBound, rows.count, outputs.lowerBound, outputs.count, &destination)
                 }
             }
         }

@@ -42,9 +42,10 @@ static double run_layer(const nibble_kernels *kernels, nibble_activation_codes k
                                 (float *)make_bytes(ROWS * groups * 4, 64).start,
                                 (int32_t *)make_bytes(ROWS * groups * 4, 64).start,
                                 (float *)make_bytes(ROWS * RANK * 4, 64).start, NULL};
+  nibble_destination to = {.y = y.start, .type = y.type, .stride = y.stride};
   for (int run = 0; run < runs; run++) {
     if (multiply) {
-      kernels->quantized_product(&layer, &rows, 0, ROWS, 0, OUT, false, y.start, y.type, y.stride);
+      kernels->quantized_product(&layer, &rows, 0, ROWS, 0, OUT, &to);
     } else {
       kernels->quantize_rows(&layer, kind, x.start, x.type, x.stride, &rows, 0, ROWS);
     }

@@ -311,9 +311,14 @@ static void test_quantized(size_t rows, size_t in, size_t out, size_t rank,
   double terms = 3 * (double)in + (double)rank * (double)in / 32 + 1;
   double bound = 4 * ((double)(groups + rank) + 200) * u * terms;
   for (int gelu = 0; gelu < 2; gelu++) {
-    plain->quantized_product(&layer, &expected.rows, 0, rows, 0, out, gelu, expected_y.start, type,
-                             y.stride);
-    tested->quantized_product(&layer, &found.rows, 0, rows, 0, out, gelu, y.start, type, y.stride);
+    nibble_destination to = {.y = y.start,
+                             .type = type,
+                             .stride = y.stride,
+                             .gelu = gelu,
+                             .branch_in_f32 = type == NIBBLE_F32};
+    tested->quantized_product(&layer, &found.rows, 0, rows, 0, out, &to);
+    to.y = expected_y.start;
+    plain->quantized_product(&layer, &expected.rows, 0, rows, 0, out, &to);
     check("quantized_product", in, y, expected_y, bound);
   }
 
@@ -329,10 +334,10 @@ static void test_quantized(size_t rows, size_t in, size_t out, size_t rank,
     }
   }
   array sums = make(rows, out, out, NIBBLE_F32), expected_sums = copy_of(sums);
-  tested->quantized_product(&bare, &found.rows, 0, rows, 0, out, false, sums.start, NIBBLE_F32,
-                            out);
-  plain->quantized_product(&bare, &found.rows, 0, rows, 0, out, false, expected_sums.start,
-                           NIBBLE_F32, out);
+  nibble_destination to = {.y = sums.start, .type = NIBBLE_F32, .stride = out};
+  tested->quantized_product(&bare, &found.rows, 0, rows, 0, out, &to);
+  to.y = expected_sums.start;
+  plain->quantized_product(&bare, &found.rows, 0, rows, 0, out, &to);
   check("sums of codes", in, sums, expected_sums, 0);
   expect("weights of quantized_product", in, is_intact(packed));
 

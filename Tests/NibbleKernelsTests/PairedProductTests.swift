@@ -23,12 +23,16 @@ struct PairedProductTests {
             var random = Random(shape.input * 5 + shape.rows)
             let weights = QuantizedCase(input: shape.input, output: shape.output, rank: shape.rank, &random)
             let x = Matrix(random.normal(shape.rows * shape.input), rows: shape.rows, type: type)
+            let before = random.normal(shape.rows * shape.output)
             for (set, paired) in pairedSets {
                 let input = QuantizedInput(set, weights, kind, x)
-                for gelu in [false, true] {
-                    let found = input.pairedProduct(paired, weights, gelu: gelu, type: type)
-                    let expected = input.product(set, weights, gelu: gelu, type: type)
-                    let label = "\(set.name) \(shape) gelu \(gelu)"
+                for (gelu, merge) in [(false, NIBBLE_REPLACE), (true, NIBBLE_ADD), (true, NIBBLE_MULTIPLY)] {
+                    let found = Matrix(before, rows: shape.rows, stride: shape.output + 3, type: type)
+                    let expected = Matrix(before, rows: shape.rows, stride: shape.output + 3, type: type)
+                    input.pairedProduct(
+                        paired, weights, gelu: gelu, type: type, merge: Merge(kind: merge), into: found)
+                    input.product(set, weights, gelu: gelu, type: type, merge: Merge(kind: merge), into: expected)
+                    let label = "\(set.name) \(shape) gelu \(gelu) merge \(merge.rawValue)"
                     #expect(found.values.map(\.bitPattern) == expected.values.map(\.bitPattern), "\(label)")
                     #expect(found.isIntact && input.isIntact && weights.isIntact, "\(label)")
                 }

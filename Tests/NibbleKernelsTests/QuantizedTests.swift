@@ -151,6 +151,40 @@ import Testing
         }
     }
 
+    /// Added with a gate or multiplied, in one place or between others: what the outputs themselves make of it, one
+    /// multiply-add and a rounding to y's type later.
+    @Test(arguments: [NIBBLE_REPLACE, NIBBLE_ADD, NIBBLE_MULTIPLY], [NIBBLE_F32, NIBBLE_BF16])
+    func mergesWithWhatIsThere(kind: nibble_merge, type: nibble_float) {
+        for shape in Self.shapes {
+            var random = Random(shape.input * 11 + shape.rows)
+            let weights = QuantizedCase(input: shape.input, output: shape.output, rank: shape.rank, &random)
+            let x = Matrix(random.normal(shape.rows * shape.input), rows: shape.rows, type: NIBBLE_F32)
+            let before = Matrix(random.normal(shape.rows * shape.output), rows: shape.rows, type: type)
+            let gate = Matrix(random.normal(shape.output), type: NIBBLE_F32)
+            for set in KernelSet.supported {
+                let input = QuantizedInput(set, weights, NIBBLE_CODES_S4, x)
+                for (gelu, gate) in [(false, gate), (true, nil)] {
+                    let outputs = input.product(set, weights, gelu: gelu, type: NIBBLE_F32)
+                    let y = Matrix(before.values, rows: shape.rows, stride: shape.output + 3, type: type)
+                    input.product(
+                        set, weights, gelu: gelu, type: type,
+                        merge: Merge(kind: kind, gate: gate, branchInF32: true), into: y)
+                    let isRight = (0..<shape.rows * shape.output).allSatisfy { place in
+                        let (row, output) = (place / shape.output, place % shape.output)
+                        let (value, old) = (Double(outputs[row, output]), Double(before[row, output]))
+                        let added = Double(gate?[0, output] ?? 1) * value
+                        let expected =
+                            kind == NIBBLE_ADD ? old + added : kind == NIBBLE_MULTIPLY ? old * value : value
+                        // Without fused multiply-add the product is rounded before the sum.
+                        let lost = 0x1p-24 * (abs(expected) + (kind == NIBBLE_ADD ? abs(added) : 0))
+                        return abs(Double(y[row, output]) - expected) <= storedBound(lost, expected, type)
+                    }
+                    #expect(isRight && y.isIntact && input.isIntact, "\(set.name) \(shape) gelu \(gelu)")
+                }
+            }
+        }
+    }
+
     /// A row's result depends on no other row.
     @Test func rowsAreIndependent() throws {
         var random = Random(5)

@@ -90,6 +90,41 @@ import Testing
         #expect(Array(all.bytes) == Array(apart.bytes))
     }
 
+    /// Against the product and the pass that it saves, which in f32 make the same bits.
+    @Test(arguments: [5, 700], [false, true])
+    func addsToAStream(rows: Int, hasGate: Bool) {
+        let (input, output) = (192, 420)
+        let weights = Self.weights(input: input, output: output)
+        let x = Tensor((0..<rows * input).map { Float($0 &* 7919 % 1000) / 500 - 1 }, shape: [rows, input])
+        let gate = hasGate ? Tensor((0..<output).map { Float($0 % 7) - 3 }, shape: [output]) : nil
+        let before = (0..<rows * output).map { Float($0 % 13) }
+        let (stream, expected) = (Tensor(before, shape: [rows, output]), Tensor(before, shape: [rows, output]))
+        let compute = Compute(precision: .f32, pool: ThreadPool(threadCount: 2))
+        compute.quantizedProduct(x, weights, addedTo: stream, gate: gate, bits: .int4)
+        let branch = Tensor(zeros: [rows, output], .float32)
+        compute.quantizedProduct(x, weights, into: branch, bits: .int4)
+        compute.add(branch, to: expected, gate: gate)
+        #expect(Array(stream.bytes) == Array(expected.bytes))
+    }
+
+    /// The same for the two halves of a gated feed-forward layer.
+    @Test(arguments: [5, 700])
+    func gatesOneHalfByTheOther(rows: Int) {
+        let (input, width) = (128, 208)
+        let weights = Self.weights(input: input, output: 2 * width)
+        let x = Tensor((0..<rows * input).map { Float($0 &* 7919 % 1000) / 500 - 1 }, shape: [rows, input])
+        let compute = Compute(precision: .f32, pool: ThreadPool(threadCount: 2))
+        let gated = Tensor(zeros: [rows, width], .float32)
+        compute.gatedQuantizedProduct(x, weights, into: gated, bits: .int8, activation: .geluTanh)
+        let plain = Tensor(zeros: [rows, 2 * width], .float32)
+        let activated = Tensor(zeros: [rows, 2 * width], .float32)
+        compute.quantizedProduct(x, weights, into: plain, bits: .int8)
+        compute.quantizedProduct(x, weights, into: activated, bits: .int8, activation: .geluTanh)
+        let gate = activated.columns(0..<width)
+        compute.multiply(gate, by: plain.columns(width..<2 * width))
+        #expect(gated.floats() == gate.floats())
+    }
+
     /// W = 3 · 1/4 + 2 for every weight: y = 2.75 Σx + bias, exact in f32.
     @Test(arguments: [1, 2]) func rowProduct(rows: Int) {
         let (input, output) = (128, 600)

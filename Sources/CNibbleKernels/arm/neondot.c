@@ -50,9 +50,8 @@ INLINE void sum_group(const group_operands *x, ints sums[PRODUCT_ROWS][VECTORS_O
 void nibble_neondot_quantized_product(const nibble_quantized_layer *layer,
                                       const nibble_quantized_rows *x, size_t first_row,
                                       size_t row_count, size_t first_output, size_t output_count,
-                                      bool gelu, void *y, nibble_float y_type, size_t y_stride) {
-  quantized_product(layer, x, first_row, row_count, first_output, output_count, gelu, y, y_type,
-                    y_stride);
+                                      const nibble_destination *to) {
+  quantized_product(layer, x, first_row, row_count, first_output, output_count, to);
 }
 
 #pragma clang attribute pop

@@ -13,10 +13,10 @@ bool nibble_has_int8_matrix_product(void);
 void nibble_neondot_quantized_product(const nibble_quantized_layer *layer,
                                       const nibble_quantized_rows *x, size_t first_row,
                                       size_t row_count, size_t first_output, size_t output_count,
-                                      bool gelu, void *y, nibble_float y_type, size_t y_stride);
+                                      const nibble_destination *to);
 void nibble_neoni8mm_quantized_product(const nibble_quantized_layer *layer,
                                        const nibble_quantized_rows *x, size_t first_row,
                                        size_t row_count, size_t first_output, size_t output_count,
-                                       bool gelu, void *y, nibble_float y_type, size_t y_stride);
+                                       const nibble_destination *to);
 
 #endif

@@ -73,6 +73,26 @@ typedef struct NIBBLE_SENDABLE nibble_attention {
               size_t first, size_t count, void *scratch);
 } nibble_attention;
 
+/// How a product's outputs meet what is in their place.
+typedef enum nibble_merge {
+  NIBBLE_REPLACE = 0,
+  /// y += gate * outputs
+  NIBBLE_ADD = 1,
+  /// y *= outputs
+  NIBBLE_MULTIPLY = 2
+} nibble_merge;
+
+/// Where a product's outputs go, and what is done to them on the way.
+typedef struct NIBBLE_SENDABLE nibble_destination {
+  void *y;            ///< of row 0 and the first output that the call makes
+  nibble_float type;  ///< f32 or bf16
+  size_t stride;      ///< from one row to the next, in numbers
+  bool gelu;          ///< GELU with tanh, before they are merged
+  nibble_merge merge;
+  const float *_Nullable gate;  ///< [out], of all outputs; NULL: 1
+  bool branch_in_f32;  ///< else AVX-512 BF16 rounds x downᵀ to bf16, as outputs of that type are
+} nibble_destination;
+
 /// quantized_product for codes of up to 112, with half of its multiplications (S. Winograd, A new
 /// algorithm for inner products, IEEE Transactions on Computers C-17, 1968): with a, b the codes of
 /// two inputs and c, d their weights, ac + bd = (a + d)(b + c) - ab - cd. The sums of two codes fit
@@ -89,8 +109,8 @@ typedef struct NIBBLE_SENDABLE nibble_paired_product {
   /// As quantized_product. Brings the weights of its outputs into another order first, which some
   /// 60 rows make up for.
   void (*run)(const nibble_quantized_layer *layer, const nibble_quantized_rows *x, size_t first_row,
-              size_t row_count, size_t first_output, size_t output_count, bool gelu, void *y,
-              nibble_float y_type, size_t y_stride, void *scratch);
+              size_t row_count, size_t first_output, size_t output_count,
+              const nibble_destination *to, void *scratch);
 } nibble_paired_product;
 
 typedef struct NIBBLE_SENDABLE nibble_kernels {
@@ -160,15 +180,12 @@ typedef struct NIBBLE_SENDABLE nibble_kernels {
                         const void *x, nibble_float x_type, size_t x_stride,
                         const nibble_quantized_rows *to, size_t first, size_t count);
 
-  /// y = codes Wᵀ + branch upᵀ + bias, then GELU (tanh) if asked, for rows first_row (a multiple of
-  /// 12) ..< first_row + row_count of x and outputs first_output (a multiple of 16) ..<
-  /// first_output + output_count. y, f32 or bf16, points at row 0 and output 0 of all. Sums within
-  /// a group are exact; scaled, they are added in f32, groups ascending, then ranks, then the bias;
-  /// on AVX-512 BF16, where y is bf16, the branch is rounded to bf16 before.
+  /// codes Wᵀ + branch upᵀ + bias, for rows first_row (a multiple of 12) ..< first_row + row_count
+  /// of x and outputs first_output (a multiple of 16) ..< first_output + output_count. Sums within
+  /// a group are exact; scaled, they are added in f32, groups ascending, then ranks, then the bias.
   void (*quantized_product)(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
                             size_t first_row, size_t row_count, size_t first_output,
-                            size_t output_count, bool gelu, void *y, nibble_float y_type,
-                            size_t y_stride);
+                            size_t output_count, const nibble_destination *to);
 
   /// The same in pairs; NULL where that is never faster.
   const nibble_paired_product *_Nullable paired_product;
@@ -193,12 +210,11 @@ bool nibble_prefers_pairs(void);
 
 /// The product with the 16-bit accumulation of Nunchaku's GPU kernels (gemm_w4a4 without
 /// USE_FP32_ACCUM), to compare with that engine: slow. The low-rank sums are rounded to bf16 before
-/// they are multiplied by `up`. Parameters as of `quantized_product`; y of f32
-/// holds the same bf16 numbers.
+/// they are multiplied by `up`. Parameters as of `quantized_product`; outputs of f32 are the same
+/// bf16 numbers.
 void nibble_product_in_bf16(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
                             size_t first_row, size_t row_count, size_t first_output,
-                            size_t output_count, bool gelu, void *y, nibble_float y_type,
-                            size_t y_stride);
+                            size_t output_count, const nibble_destination *to);
 
 /// The same for W4A16 (Nunchaku's gemv_awq): x, weights, products, sum and biased sum are rounded
 /// to bf16, but nothing within the sum. Parameters as of `quantized_row_product`.

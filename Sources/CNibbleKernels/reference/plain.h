@@ -36,7 +36,7 @@ void nibble_plain_quantize_rows(const nibble_quantized_layer *layer, nibble_acti
 void nibble_plain_quantized_product(const nibble_quantized_layer *layer,
                                     const nibble_quantized_rows *x, size_t first_row,
                                     size_t row_count, size_t first_output, size_t output_count,
-                                    bool gelu, void *y, nibble_float y_type, size_t y_stride);
+                                    const nibble_destination *to);
 void nibble_plain_quantized_row_product(const float *x, const uint8_t *codes,
                                         const uint16_t *scales, const uint16_t *zeros,
                                         const float *bias, float *y, size_t in, size_t first,

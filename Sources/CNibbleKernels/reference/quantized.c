@@ -89,13 +89,21 @@ static float gelu_of(float x) {
   return 0.5f * x * (1 + tanhf(slope * (x + 0.044715f * x * x * x)));
 }
 
+static void merge(const nibble_destination *to, size_t row, size_t output, size_t place,
+                  float value) {
+  void *y = nibble_mutable_row(to->y, to->type, to->stride, row);
+  float so_far = to->merge == NIBBLE_REPLACE ? 0 : nibble_load(y, to->type, place);
+  if (to->merge == NIBBLE_ADD) value = so_far + (to->gate ? to->gate[output] : 1) * value;
+  if (to->merge == NIBBLE_MULTIPLY) value *= so_far;
+  nibble_store(y, to->type, place, value);
+}
+
 void nibble_plain_quantized_product(const nibble_quantized_layer *layer,
                                     const nibble_quantized_rows *x, size_t first_row,
                                     size_t row_count, size_t first_output, size_t output_count,
-                                    bool gelu, void *y, nibble_float y_type, size_t y_stride) {
+                                    const nibble_destination *to) {
   size_t groups = layer->in / GROUP;
   for (size_t row = first_row; row < first_row + row_count; row++) {
-    void *target = nibble_mutable_row(y, y_type, y_stride, row);
     for (size_t output = first_output; output < first_output + output_count; output++) {
       size_t tile = output / TILE_OUTPUTS, lane = output % TILE_OUTPUTS;
       float sum = 0;
@@ -112,7 +120,7 @@ void nibble_plain_quantized_product(const nibble_quantized_layer *layer,
         sum += x->branch[row * layer->rank + r] * nibble_float_of_bf16(weight);
       }
       if (layer->bias) sum += layer->bias[output];
-      nibble_store(target, y_type, output, gelu ? gelu_of(sum) : sum);
+      merge(to, row, output, output - first_output, to->gelu ? gelu_of(sum) : sum);
     }
   }
 }
@@ -204,8 +212,7 @@ static float finish_in_bf16(const nibble_quantized_layer *layer, const float *br
 
 void nibble_product_in_bf16(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
                             size_t first_row, size_t row_count, size_t first_output,
-                            size_t output_count, bool gelu, void *y, nibble_float y_type,
-                            size_t y_stride) {
+                            size_t output_count, const nibble_destination *to) {
   size_t end = first_row + row_count;
   for (size_t first = first_row; first < end; first += BF16_ROWS) {
     size_t count = end - first < BF16_ROWS ? end - first : BF16_ROWS;
@@ -214,8 +221,8 @@ void nibble_product_in_bf16(const nibble_quantized_layer *layer, const nibble_qu
       sums_in_bf16(layer, x, first, count, output, sums);
       for (size_t i = 0; i < count; i++) {
         const float *branch = x->branch + (first + i) * layer->rank;
-        nibble_store(nibble_mutable_row(y, y_type, y_stride, first + i), y_type, output,
-                     finish_in_bf16(layer, branch, output, gelu, sums[i]));
+        merge(to, first + i, output, output - first_output,
+              finish_in_bf16(layer, branch, output, to->gelu, sums[i]));
       }
     }
   }

@@ -21,11 +21,8 @@ _Static_assert(NIBBLE_TILE_ROWS % PRODUCT_ROWS == 0, "rows lie in whole tiles");
 typedef struct product {
   const nibble_quantized_layer *layer;
   const nibble_quantized_rows *x;
-  size_t row_end, output_end;
-  bool gelu;
-  void *y;
-  nibble_float y_type;
-  size_t y_stride;
+  size_t row_end, first_output, output_end;
+  const nibble_destination *to;
 } product;
 
 INLINE size_t end_tile_of(const product *p) {
@@ -125,32 +122,39 @@ INLINE void add_up_in_pairs(const product *p, size_t row, size_t tile,
 #define add_up_in_pairs add_up
 #endif
 
-/// Rounds the sums to y's type, after GELU if asked.
-INLINE void write_sums(const product *p, size_t row, size_t tile, nibble_float y_type,
+/// Merges the sums, after GELU if asked, with what y holds.
+INLINE void write_sums(const product *p, size_t row, size_t tile, nibble_float type,
                        floats sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles) {
+  const nibble_destination *to = p->to;
   UNROLL for (int v = 0; v < tiles * VECTORS_OF_TILE; v++) {
-    size_t output = tile * TILE_OUTPUTS + v * WIDTH;
+    size_t output = tile * TILE_OUTPUTS + v * WIDTH, place = output - p->first_output;
     if (output >= p->output_end) break;
     size_t count = p->output_end - output < WIDTH ? p->output_end - output : WIDTH;
+    floats gate = to->gate ? load_part(to->gate, NIBBLE_F32, output, count) : broadcast(1);
     UNROLL for (int r = 0; r < PRODUCT_ROWS; r++) {
       if (row + r >= p->row_end) break;
-      floats value = p->gelu ? gelu_of(sums[r][v]) : sums[r][v];
-      void *y = nibble_mutable_row(p->y, y_type, p->y_stride, row + r);
+      floats value = to->gelu ? gelu_of(sums[r][v]) : sums[r][v];
+      void *y = nibble_mutable_row(to->y, type, to->stride, row + r);
+      if (to->merge == NIBBLE_ADD) {
+        value = multiply_add(gate, value, load_part(y, type, place, count));
+      } else if (to->merge == NIBBLE_MULTIPLY) {
+        value *= load_part(y, type, place, count);
+      }
 #ifdef MULTIPLY_ADD_PAIRS
-      if (y_type == NIBBLE_BF16 && count == WIDTH) {
-        store_rounded((uint16_t *)y + output, value);
+      if (type == NIBBLE_BF16 && count == WIDTH) {
+        store_rounded((uint16_t *)y + place, value);
         continue;
       }
 #endif
-      store_part(y, y_type, output, count, value);
+      store_part(y, type, place, count, value);
     }
   }
 }
 
-/// Low-rank up-projection, bias, GELU and the rounding to y's type.
+/// Low-rank up-projection, bias, and what the destination asks for.
 INLINE void finish(const product *p, size_t row, size_t tile,
                    floats sums[PRODUCT_ROWS][PRODUCT_VECTORS], int tiles) {
-  if (p->y_type == NIBBLE_F32) {
+  if (p->to->branch_in_f32) {
     add_up(p, row, tile, sums, tiles);
   } else {
     add_up_in_pairs(p, row, tile, sums, tiles);
@@ -164,7 +168,7 @@ INLINE void finish(const product *p, size_t row, size_t tile,
       UNROLL for (int r = 0; r < PRODUCT_ROWS; r++) sums[r][v] += bias;
     }
   }
-  FOR_TYPE(p->y_type, TYPE, write_sums(p, row, tile, TYPE, sums, tiles))
+  FOR_TYPE(p->to->type, TYPE, write_sums(p, row, tile, TYPE, sums, tiles))
 }
 
 // Functions of their own: within the loops around them the compiler would run out of registers.
@@ -185,10 +189,8 @@ __attribute__((noinline)) static void work_one_tile(const product *p, size_t row
 
 static void quantized_product(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
                               size_t first_row, size_t row_count, size_t first_output,
-                              size_t output_count, bool gelu, void *y, nibble_float y_type,
-                              size_t y_stride) {
-  product p = {layer,  x,       first_row + row_count, first_output + output_count, gelu, y,
-               y_type, y_stride};
+                              size_t output_count, const nibble_destination *to) {
+  product p = {layer, x, first_row + row_count, first_output, first_output + output_count, to};
   size_t first_tile = first_output / TILE_OUTPUTS, end_tile = end_tile_of(&p);
   for (size_t row = first_row; row < p.row_end; row += PRODUCT_ROWS) {
     size_t tile = first_tile;

@@ -187,11 +187,9 @@ __attribute__((noinline)) static void work_one_of_pairs(const paired_call *call,
 
 static void paired_product(const nibble_quantized_layer *layer, const nibble_quantized_rows *x,
                            size_t first_row, size_t row_count, size_t first_output,
-                           size_t output_count, bool gelu, void *y, nibble_float y_type,
-                           size_t y_stride, void *scratch) {
+                           size_t output_count, const nibble_destination *to, void *scratch) {
   paired_call call = {
-      .product = {layer, x, first_row + row_count, first_output + output_count, gelu, y, y_type,
-                  y_stride},
+      .product = {layer, x, first_row + row_count, first_output, first_output + output_count, to},
       .first_row = first_row,
       .first_tile = first_output / TILE_OUTPUTS,
       .weights = scratch,

@@ -19,7 +19,7 @@ void nibble_avx512bf16_quantize_rows(const nibble_quantized_layer *layer,
 void nibble_avx512bf16_quantized_product(const nibble_quantized_layer *layer,
                                          const nibble_quantized_rows *x, size_t first_row,
                                          size_t row_count, size_t first_output, size_t output_count,
-                                         bool gelu, void *y, nibble_float y_type, size_t y_stride);
+                                         const nibble_destination *to);
 
 extern const nibble_paired_product nibble_avx512bf16_paired_product;
 

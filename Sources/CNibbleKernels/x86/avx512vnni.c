@@ -16,9 +16,8 @@
 void nibble_avx512vnni_quantized_product(const nibble_quantized_layer *layer,
                                          const nibble_quantized_rows *x, size_t first_row,
                                          size_t row_count, size_t first_output, size_t output_count,
-                                         bool gelu, void *y, nibble_float y_type, size_t y_stride) {
-  quantized_product(layer, x, first_row, row_count, first_output, output_count, gelu, y, y_type,
-                    y_stride);
+                                         const nibble_destination *to) {
+  quantized_product(layer, x, first_row, row_count, first_output, output_count, to);
 }
 
 const nibble_paired_product nibble_avx512vnni_paired_product = {pair_scratch_bytes,

@@ -9,7 +9,7 @@ extern const nibble_int8_attention nibble_avx512vnni_int8_attention;
 void nibble_avx512vnni_quantized_product(const nibble_quantized_layer *layer,
                                          const nibble_quantized_rows *x, size_t first_row,
                                          size_t row_count, size_t first_output, size_t output_count,
-                                         bool gelu, void *y, nibble_float y_type, size_t y_stride);
+                                         const nibble_destination *to);
 
 extern const nibble_paired_product nibble_avx512vnni_paired_product;
 

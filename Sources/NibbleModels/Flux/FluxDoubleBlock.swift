@@ -104,19 +104,17 @@ extension FluxDoubleBlock.Stream {
     ) {
         let workspace = compute.workspace
         workspace.scope {
-            let branch = workspace.tensor(stream.shape, compute.precision.activation)
+            let type = compute.precision.activation
             compute.observe("\(name).\(names.attentionOutput).x", attended)
-            attentionOutput(attended, into: branch, on: compute)
-            compute.observe("\(name).attn.\(names.part)", branch)
-            compute.add(branch, to: stream, gate: modulation[2])
+            attentionOutput.add(
+                attended, to: stream, gate: modulation[2], as: type, "\(name).attn.\(names.part)", on: compute)
             let x = compute.modulatedNorm(stream, scale: modulation[4], shift: modulation[3])
-            let inner = workspace.tensor([stream.rows, mlp], compute.precision.activation)
+            let inner = workspace.tensor([stream.rows, mlp], type)
             compute.observe("\(name).\(names.mlp)_fc1.x", x)
             mlpUp(x, into: inner, activation: .geluTanh, on: compute)
             compute.observe("\(name).\(names.mlp)_fc2.x", inner)
-            mlpDown(inner, into: branch, on: compute)
-            compute.observe("\(name).\(names.feedForward)", branch)
-            compute.add(branch, to: stream, gate: modulation[5])
+            mlpDown.add(
+                inner, to: stream, gate: modulation[5], as: type, "\(name).\(names.feedForward)", on: compute)
         }
         compute.observe("\(name).\(names.part)", stream)
     }

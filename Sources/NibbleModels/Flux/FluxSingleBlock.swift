@@ -50,11 +50,10 @@ struct FluxSingleBlock: Sendable {
                 mlpUp(x, into: inner, activation: .geluTanh, on: compute)
                 compute.observe("\(name).mlp_fc2.x", inner)
             }
-            let branch = workspace.tensor(stream.shape, compute.precision.activation)
             for (layer, columns) in outputs {
-                layer(joined.columns(columns), into: branch, on: compute)
-                compute.observe("\(name).proj_out", branch)
-                compute.add(branch, to: stream, gate: chunks[2])
+                layer.add(
+                    joined.columns(columns), to: stream, gate: chunks[2], as: joined.dtype, "\(name).proj_out",
+                    on: compute)
             }
             compute.observe("\(name).txt", stream.rows(0..<textTokens))
             compute.observe("\(name).img", stream.rows(textTokens..<stream.rows))

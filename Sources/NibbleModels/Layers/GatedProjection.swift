@@ -12,20 +12,19 @@ enum GatedProjection: Sendable {
     ///
     /// - Parameters:
     ///   - x: `[rows, in]`, f32 or bf16.
-    ///   - both: `[rows, 2 · width]`, f32 or bf16; the result is its first half.
+    ///   - y: `[rows, width]`, f32 or bf16.
     ///   - activation: the gate's.
     ///   - compute: what to compute with.
-    /// - Returns: the first half, `[rows, width]`.
-    func callAsFunction(_ x: Tensor, into both: Tensor, activation: Activation, on compute: Compute) -> Tensor {
-        let width = both.width / 2
-        let (gated, linear) = (both.columns(0..<width), both.columns(width..<2 * width))
+    func callAsFunction(_ x: Tensor, into y: Tensor, activation: Activation, on compute: Compute) {
         switch self {
-        case .joined(let layer): layer(x, into: both, activation: activation, of: width, on: compute)
+        case .joined(let layer): layer.gated(x, into: y, activation: activation, on: compute)
         case .separate(let gate, let up):
-            gate(x, into: gated, activation: activation, on: compute)
-            up(x, into: linear, on: compute)
+            compute.workspace.scope {
+                let linear = compute.workspace.tensor(y.shape, y.dtype)
+                gate(x, into: y, activation: activation, on: compute)
+                up(x, into: linear, on: compute)
+                compute.multiply(y, by: linear)
+            }
         }
-        compute.multiply(gated, by: linear)
-        return gated
     }
 }

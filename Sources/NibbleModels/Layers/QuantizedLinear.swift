@@ -20,17 +20,27 @@ public struct QuantizedLinear: LinearLayer {
             x, weights, into: y, bits: bits ?? compute.activationBits, activation: activation)
     }
 
-    /// Applies the layer, with the activation on its first outputs only; the input is quantized once.
+    /// See `LinearLayer`: as the product's outputs are made, unless somebody wants to see the branch.
+    public func add(
+        _ x: Tensor, to stream: Tensor, gate: Tensor?, as branch: DType, _ name: @autoclosure () -> String,
+        on compute: Compute
+    ) {
+        guard compute.observer == nil else {
+            return addInTwoPasses(x, to: stream, gate: gate, as: branch, name(), on: compute)
+        }
+        compute.quantizedProduct(x, weights, addedTo: stream, gate: gate, bits: bits ?? compute.activationBits)
+    }
+
+    /// y = activation(first half) · second half of the layer's outputs.
     ///
     /// - Parameters:
     ///   - x: `[rows, in]`, f32 or bf16.
-    ///   - y: `[rows, out]`, f32 or bf16.
+    ///   - y: `[rows, out / 2]`, f32 or bf16.
     ///   - activation: identity, or GELU with tanh.
-    ///   - activated: how many outputs it is for, a multiple of 16.
     ///   - compute: what to compute with.
-    func callAsFunction(_ x: Tensor, into y: Tensor, activation: Activation, of activated: Int, on compute: Compute) {
-        compute.quantizedProduct(
-            x, weights, into: y, bits: bits ?? compute.activationBits, activation: activation, of: activated)
+    func gated(_ x: Tensor, into y: Tensor, activation: Activation, on compute: Compute) {
+        compute.gatedQuantizedProduct(
+            x, weights, into: y, bits: bits ?? compute.activationBits, activation: activation)
     }
 }
 

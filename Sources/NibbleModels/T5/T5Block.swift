@@ -56,7 +56,8 @@ struct T5Block: Sendable {
             compute.attention(
                 parts[0], parts[1], parts[2], heads: config.heads, scale: 1, bias: bias, into: attended)
             compute.observe("\(name).o.x", attended)
-            add(attentionOutput, attended, to: stream, on: compute)
+            // The sums stay in 32 bits: T5's stream grows to thousands, where bfloat16 has steps of 8 and more.
+            attentionOutput.add(attended, to: stream, gate: nil, as: .float32, "\(name).o", on: compute)
         }
     }
 
@@ -67,18 +68,10 @@ struct T5Block: Sendable {
             let x = workspace.tensor(stream.shape, operand)
             feedForwardNorm(stream, into: x, on: compute)
             compute.observe("\(name).wi.x", x)
-            let both = workspace.tensor([stream.rows, 2 * config.feedForward], operand)
-            let inner = gated(x, into: both, activation: config.activation, on: compute)
+            let inner = workspace.tensor([stream.rows, config.feedForward], operand)
+            gated(x, into: inner, activation: config.activation, on: compute)
             compute.observe("\(name).wo.x", inner)
-            add(down, inner, to: stream, on: compute)
+            down.add(inner, to: stream, gate: nil, as: .float32, "\(name).wo", on: compute)
         }
-    }
-
-    /// stream += layer(x). The sum stays in 32 bits: T5's stream grows to thousands, where bfloat16 has steps of 8
-    /// and more.
-    private func add(_ layer: any LinearLayer, _ x: Tensor, to stream: Tensor, on compute: Compute) {
-        let branch = compute.workspace.tensor(stream.shape, .float32)
-        layer(x, into: branch, on: compute)
-        compute.add(branch, to: stream)
     }
 }

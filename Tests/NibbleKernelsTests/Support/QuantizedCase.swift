@@ -85,6 +85,23 @@ extension GuardedMemory {
     var halves: UnsafeMutablePointer<UInt16> { start.assumingMemoryBound(to: UInt16.self) }
 }
 
+/// How outputs meet what their matrix holds.
+struct Merge {
+    var kind = NIBBLE_REPLACE
+    /// Of all outputs.
+    var gate: Matrix?
+    /// nil: where outputs are f32.
+    var branchInF32: Bool?
+
+    /// For outputs from `first` on.
+    func destination(_ y: Matrix, from first: Int, gelu: Bool) -> nibble_destination {
+        nibble_destination(
+            y: y.pointer + first * (y.type == NIBBLE_F32 ? 4 : 2), type: y.type, stride: y.stride, gelu: gelu,
+            merge: kind, gate: gate.map { UnsafePointer($0.floats) },
+            branch_in_f32: branchInF32 ?? (y.type == NIBBLE_F32))
+    }
+}
+
 /// Quantized rows in guarded memory.
 final class QuantizedInput {
     let rows: Int
@@ -141,39 +158,55 @@ final class QuantizedInput {
     var scales: [Float] { (0..<rows).flatMap { row in (0..<input / 64).map { scale(row, $0) } } }
     var starts: [Int32] { (0..<rows).flatMap { row in (0..<input / 64).map { start(row, $0) } } }
 
-    /// y [rows, output], worked in two ranges of rows.
-    func product(_ set: KernelSet, _ weights: QuantizedCase, gelu: Bool = false, type: nibble_float) -> Matrix {
-        let y = Matrix(rows: rows, columns: weights.output, stride: weights.output + 3, type: type)
+    /// y [rows, output] of NaN.
+    private func outputs(_ weights: QuantizedCase, _ type: nibble_float) -> Matrix {
+        Matrix(rows: rows, columns: weights.output, stride: weights.output + 3, type: type)
+    }
+
+    /// The two ranges of rows, and of outputs, that products are worked in.
+    private func halves(of count: Int, tile: Int32) -> [Range<Int>] {
+        let first = count / 2 / Int(tile) * Int(tile)
+        return [0..<first, first..<count]
+    }
+
+    /// y [rows, output], merged with what it holds.
+    @discardableResult func product(
+        _ set: KernelSet, _ weights: QuantizedCase, gelu: Bool = false, type: nibble_float, merge: Merge = Merge(),
+        into y: Matrix? = nil
+    ) -> Matrix {
+        let y = y ?? outputs(weights, type)
         var layer = weights.layer
         var view = view
-        let first = rows / 2 / Int(NIBBLE_TILE_ROWS) * Int(NIBBLE_TILE_ROWS)
-        for range in [0..<first, first..<rows] {
-            set.table.quantized_product(
-                &layer, &view, range.lowerBound, range.count, 0, weights.output, gelu, y.pointer, type, y.stride)
+        for rows in halves(of: rows, tile: Int32(NIBBLE_TILE_ROWS)) {
+            for outputs in halves(of: weights.output, tile: Int32(NIBBLE_TILE_OUTPUTS)) {
+                var destination = merge.destination(y, from: outputs.lowerBound, gelu: gelu)
+                set.table.quantized_product(
+                    &layer, &view, rows.lowerBound, rows.count, outputs.lowerBound, outputs.count, &destination)
+            }
         }
         return y
     }
 
-    /// The same in pairs, worked in two ranges of rows and two of outputs.
-    func pairedProduct(
-        _ paired: nibble_paired_product, _ weights: QuantizedCase, gelu: Bool = false, type: nibble_float
+    /// The same in pairs.
+    @discardableResult func pairedProduct(
+        _ paired: nibble_paired_product, _ weights: QuantizedCase, gelu: Bool = false, type: nibble_float,
+        merge: Merge = Merge(), into y: Matrix? = nil
     ) -> Matrix {
-        let y = Matrix(rows: rows, columns: weights.output, stride: weights.output + 3, type: type)
+        let y = y ?? outputs(weights, type)
         let starts = GuardedMemory(byteCount: startsMemory.byteCount)
         var layer = weights.layer
         var view = view
         view.pair_starts = starts.start.assumingMemoryBound(to: Int32.self)
-        let firstRows = rows / 2 / Int(NIBBLE_TILE_ROWS) * Int(NIBBLE_TILE_ROWS)
-        let firstOutputs = weights.output / 2 / Int(NIBBLE_TILE_OUTPUTS) * Int(NIBBLE_TILE_OUTPUTS)
-        let parts = [0..<firstRows, firstRows..<rows]
+        let parts = halves(of: rows, tile: Int32(NIBBLE_TILE_ROWS))
         for rows in parts { paired.starts(input, &view, rows.lowerBound, rows.count) }
         for rows in parts {
-            for outputs in [0..<firstOutputs, firstOutputs..<weights.output] {
+            for outputs in halves(of: weights.output, tile: Int32(NIBBLE_TILE_OUTPUTS)) {
                 let scratch = GuardedMemory(
                     byteCount: paired.scratch_bytes(input, rows.count, outputs.count), alignment: 64)
+                var destination = merge.destination(y, from: outputs.lowerBound, gelu: gelu)
                 paired.run(
-                    &layer, &view, rows.lowerBound, rows.count, outputs.lowerBound, outputs.count, gelu, y.pointer,
-                    type, y.stride, scratch.start)
+                    &layer, &view, rows.lowerBound, rows.count, outputs.lowerBound, outputs.count, &destination,
+                    scratch.start)
                 if !scratch.isIntact || !starts.isIntact { Issue.record("written outside of its memory") }
             }
         }
