@@ -146,7 +146,7 @@ extension Compute {
     ) -> nibble_quantized_rows {
         let groups = weights.input / QuantizedWeights.groupSize
         let inPairs =
-            accumulation == .f32 && (bits == .int4 || weights.leavesRoomForPairs)
+            accumulation == .f32 && (bits == .int4 || weights.inputCodes == .signedInPairs)
             && rows >= Self.quantizedLeastPairedRows && kernels.paired_product != nil && nibble_prefers_pairs()
         return nibble_quantized_rows(
             codes: workspace.tensor([rows, weights.input], .int8).mutable(Int8.self),

@@ -9,6 +9,16 @@ public enum ActivationBits: String, Sendable, Codable, CaseIterable {
     case int8
 }
 
+/// The codes that inputs of a 4-bit layer become.
+public enum InputCodes: Sendable {
+    /// With a sign.
+    case signed
+    /// Without one: 0.171875 is added to inputs behind a GELU, which the bias takes back.
+    case shifted
+    /// With a sign, and 8 bits end at ±112 instead of ±127: room for products in pairs.
+    case signedInPairs
+}
+
 /// The weights of a 4-bit layer in the order that the kernels read, which is the same for every instruction set and
 /// every file (`nibble_quantized.h` states it): W = code · scale, y = Q(x / smooth) Wᵀ + (x downᵀ) upᵀ + bias.
 public struct QuantizedWeights: Sendable {
@@ -25,12 +35,8 @@ public struct QuantizedWeights: Sendable {
     public let output: Int
     /// Rank of the low-rank branch, padded to a multiple of 16; 0: none.
     public let rank: Int
-    /// Whether 0.171875 is added to the input, which the bias takes back: inputs after GELU.
-    public let isShifted: Bool
-
-    /// Whether 8-bit inputs leave room for products in pairs: ±112 are the ends of their codes, not ±127.
-    public let leavesRoomForPairs: Bool
-
+    /// What inputs become.
+    public let inputCodes: InputCodes
     /// `[⌈output / 16⌉, input / 8, 64]` U8.
     public let codes: Tensor
     /// `[⌈output / 16⌉, input / 64, 16]` BF16.
@@ -53,12 +59,11 @@ public struct QuantizedWeights: Sendable {
     ///   - down: `[rank, input]` BF16; rank 0: no branch.
     ///   - up: `[output, rank]` BF16.
     ///   - bias: `[output]` F32.
-    ///   - isShifted: whether the bias takes back a shift of the input.
-    ///   - leavesRoomForPairs: see the property.
+    ///   - inputCodes: what inputs become.
     ///   - pool: threads that share the work; nil: the caller alone.
     public init(
-        packing codes: Tensor, scales: Tensor, smooth: Tensor, down: Tensor, up: Tensor, bias: Tensor, isShifted: Bool,
-        leavesRoomForPairs: Bool = false, on pool: ThreadPool? = nil
+        packing codes: Tensor, scales: Tensor, smooth: Tensor, down: Tensor, up: Tensor, bias: Tensor,
+        inputCodes: InputCodes, on pool: ThreadPool? = nil
     ) {
         let (output, input, rank) = (codes.rows, codes.width, down.rows)
         precondition(codes.dtype == .int8 && input % Self.groupSize == 0)
@@ -79,15 +84,14 @@ public struct QuantizedWeights: Sendable {
         KernelOrder.pack(up: up, into: packed.up)
         self.init(
             output: output, codes: packed.codes, scales: packed.scales, smooth: smooth, down: packed.down,
-            up: packed.up, bias: bias, isShifted: isShifted, leavesRoomForPairs: leavesRoomForPairs)
+            up: packed.up, bias: bias, inputCodes: inputCodes)
     }
 
     /// Takes tensors that are in the kernels' order already, such as those of a mapped file.
     public init(
         output: Int, codes: Tensor, scales: Tensor, smooth: Tensor, down: Tensor, up: Tensor, bias: Tensor,
-        isShifted: Bool, leavesRoomForPairs: Bool = false
+        inputCodes: InputCodes
     ) {
-        precondition(!isShifted || !leavesRoomForPairs, "shifted inputs have no codes that leave room")
         let tiles = KernelOrder.tiles(output)
         let input = codes.shape[1] * 8
         let rank = down.shape[1]
@@ -99,7 +103,7 @@ public struct QuantizedWeights: Sendable {
         precondition(smooth.dtype == .float32 && smooth.elementCount == input)
         precondition(bias.dtype == .float32 && bias.elementCount == output)
         (self.input, self.output, self.rank) = (input, output, rank)
-        (self.isShifted, self.leavesRoomForPairs) = (isShifted, leavesRoomForPairs)
+        self.inputCodes = inputCodes
         (self.codes, self.scales, self.smooth) = (codes, scales, smooth)
         (self.down, self.up, self.bias) = (down, up, bias)
     }
@@ -114,10 +118,12 @@ public struct QuantizedWeights: Sendable {
 
     /// The codes that inputs become.
     func kind(_ bits: ActivationBits) -> nibble_activation_codes {
-        switch bits {
-        case .int4: isShifted ? NIBBLE_CODES_U4 : NIBBLE_CODES_S4
-        case .int8:
-            leavesRoomForPairs ? NIBBLE_CODES_S8_PAIRED : isShifted ? NIBBLE_CODES_S8_SHIFTED : NIBBLE_CODES_S8
+        switch (bits, inputCodes) {
+        case (.int4, .signed), (.int4, .signedInPairs): NIBBLE_CODES_S4
+        case (.int4, .shifted): NIBBLE_CODES_U4
+        case (.int8, .signed): NIBBLE_CODES_S8
+        case (.int8, .shifted): NIBBLE_CODES_S8_SHIFTED
+        case (.int8, .signedInPairs): NIBBLE_CODES_S8_PAIRED
         }
     }
 }

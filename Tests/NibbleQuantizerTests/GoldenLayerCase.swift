@@ -28,7 +28,7 @@ struct GoldenLayerCase {
         let bias = try file.floats("bias")
         group = LayerGroup(
             members: [.init(name: name, weights: parts, bias: Tensor(bias, shape: [bias.count]))],
-            isUnsigned: layer.isUnsigned)
+            inputCodes: layer.isUnsigned ? .shifted : .signed)
         let inputs = try set.inputs(layer)
         statistics = Self.statistics(
             of: try inputs.tensor("X_calib"), shift: layer.isUnsigned ? Int4Layer.unsignedShift : 0)
@@ -89,7 +89,7 @@ struct GoldenLayerCase {
     func error(of weights: Int4Weights, _ bits: ActivationBits, on compute: Compute) -> Double {
         let packed = QuantizedWeights(
             packing: weights.codes, scales: weights.scales, smooth: weights.smooth.widened, down: weights.down,
-            up: weights.up, bias: weights.bias.widened, isShifted: layer.isUnsigned)
+            up: weights.up, bias: weights.bias.widened, inputCodes: layer.isUnsigned ? .shifted : .signed)
         let outputs = Tensor(zeros: [testTokens.rows, layer.n], .float32)
         compute.quantizedProduct(testTokens, packed, into: outputs, bits: bits)
         var (difference, norm) = (0.0, 0.0)

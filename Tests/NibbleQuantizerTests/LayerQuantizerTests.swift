@@ -32,7 +32,8 @@ import Testing
 
     private static func group(unsigned: Bool = false) -> LayerGroup {
         LayerGroup(
-            members: [member("first", [64, 32], seed: 1), member("second", [80], seed: 9)], isUnsigned: unsigned)
+            members: [member("first", [64, 32], seed: 1), member("second", [80], seed: 9)],
+            inputCodes: unsigned ? .shifted : .signed)
     }
 
     private static func statistics(unsigned: Bool = false) -> InputStatistics {
@@ -101,7 +102,7 @@ import Testing
         let results = try [parts, whole].map { member in
             Self.bytes(
                 try LayerQuantizer(Self.recipe(.weights(iterations: 2)), seed: 4, on: compute)(
-                    LayerGroup(members: [member], isUnsigned: true), Self.statistics(unsigned: true)))
+                    LayerGroup(members: [member], inputCodes: .shifted), Self.statistics(unsigned: true)))
         }
         #expect(results[0] == results[1])
     }
@@ -133,8 +134,8 @@ import Testing
             Self.numbers(96 * Self.inputs, seed: 50).map(\.roundedToBFloat16), shape: [96, Self.inputs])
         var recipe = Self.recipe(.none, .nearest, .none)
         recipe.activations = .int8
-        let errors = try [false, true].map { leavesRoom in
-            let group = LayerGroup(members: [member], isUnsigned: false, leavesRoomForPairs: leavesRoom)
+        let errors = try [InputCodes.signed, .signedInPairs].map { codes in
+            let group = LayerGroup(members: [member], inputCodes: codes)
             let result = try LayerQuantizer(recipe, seed: 1, on: Compute(precision: .f32))(
                 group, GoldenLayerCase.statistics(of: inputs, shift: 0))
             return try #require(result.members[0].error)
@@ -149,7 +150,7 @@ import Testing
         for recipe in Self.recipes {
             for statistics in [Self.statistics(), GoldenLayerCase.statistics(of: nothing, shift: 0)] {
                 let member = try LayerQuantizer(recipe, seed: 1, on: Compute(precision: .f32))(
-                    LayerGroup(members: [zero], isUnsigned: false), statistics
+                    LayerGroup(members: [zero], inputCodes: .signed), statistics
                 ).members[0]
                 #expect(member.error == 0 && member.naiveError == 0)
                 #expect(member.weights.codes.bytes.allSatisfy { $0 == 0 })
@@ -196,7 +197,7 @@ extension LayerQuantizerTests {
         let badWeight = LayerGroup.Member(name: "second", weights: [spoiled(second.weights[0])], bias: second.bias)
         let badBias = LayerGroup.Member(name: "second", weights: second.weights, bias: spoiled(second.bias))
         for (member, what) in [(badWeight, "its weights"), (badBias, "its bias")] {
-            let group = LayerGroup(members: [group.members[0], member], isUnsigned: false)
+            let group = LayerGroup(members: [group.members[0], member], inputCodes: .signed)
             #expect(error(group, good) == .notFinite(layer: "second", what: what))
         }
         for statistics in [
@@ -216,11 +217,11 @@ extension LayerQuantizerTests {
         func isWrongShape(_ error: LayerError?) -> Bool { if case .wrongShape = error { true } else { false } }
         let narrow = LayerGroup.Member(
             name: "narrow", weights: [Tensor(zeros: [16, 96], .float32)], bias: Tensor(zeros: [16], .float32))
-        #expect(isWrongShape(error(LayerGroup(members: [narrow], isUnsigned: false), nil)))
-        #expect(isWrongShape(error(LayerGroup(members: [group.members[0], narrow], isUnsigned: false), good)))
+        #expect(isWrongShape(error(LayerGroup(members: [narrow], inputCodes: .signed), nil)))
+        #expect(isWrongShape(error(LayerGroup(members: [group.members[0], narrow], inputCodes: .signed), good)))
         let integers = LayerGroup.Member(
             name: "integers", weights: [Tensor(zeros: [16, 128], .int8)], bias: Tensor(zeros: [16], .float32))
-        #expect(isWrongShape(error(LayerGroup(members: [integers], isUnsigned: false), good)))
+        #expect(isWrongShape(error(LayerGroup(members: [integers], inputCodes: .signed), good)))
         let empty = InputStatistics(
             maxima: good.maxima, sample: Tensor(zeros: [0, Self.inputs], .float32), secondMoment: good.secondMoment)
         let other = InputStatistics(

@@ -60,7 +60,7 @@ import Testing
             packing: try layer.tensor("logical.q"), scales: try Self.bfloat16(layer, "logical.wscales"),
             smooth: Tensor(smooth, shape: [smooth.count]), down: try Self.bfloat16(layer, "logical.lora_down"),
             up: try Self.bfloat16(layer, "logical.lora_up"), bias: Tensor(bias, shape: [bias.count]),
-            isShifted: isUnsigned)
+            inputCodes: isUnsigned ? .shifted : .signed)
         let x = try Self.bfloat16(tensors, "x")
         let found = [1, 2].map { threads in
             let y = Tensor(zeros: [x.rows, bias.count], type)

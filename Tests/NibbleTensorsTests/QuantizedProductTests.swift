@@ -5,14 +5,14 @@ import Testing
 @Suite struct QuantizedProductTests {
     /// A layer whose product is known: all codes 1, scales 1/4, smoothing 2, a branch of rank 16 in which only the first
     /// rank counts, with down 1/8 and up 1/2.
-    private static func weights(input: Int, output: Int, isShifted: Bool = false) -> QuantizedWeights {
+    private static func weights(input: Int, output: Int, inputCodes: InputCodes = .signed) -> QuantizedWeights {
         let down = filled([16, input], .bfloat16) { $0 < input ? 0x3e00 : 0 }
         let up = filled([output, 16], .bfloat16) { $0 % 16 == 0 ? 0x3f00 : 0 }
         return QuantizedWeights(
             packing: bytes([output, input], .int8) { _ in 1 },
             scales: filled([output, input / 64], .bfloat16) { _ in 0x3e80 },
             smooth: Tensor([Float](repeating: 2, count: input), shape: [input]), down: down, up: up,
-            bias: Tensor((0..<output).map(Float.init), shape: [output]), isShifted: isShifted)
+            bias: Tensor((0..<output).map(Float.init), shape: [output]), inputCodes: inputCodes)
     }
 
     private static func filled(_ shape: Shape, _ dtype: DType, _ value: (Int) -> UInt16) -> Tensor {
@@ -57,7 +57,7 @@ import Testing
     @Test(arguments: ActivationBits.allCases, [DType.float32, .bfloat16])
     func sameBytesForAnyThreadCount(bits: ActivationBits, dtype: DType) {
         let (rows, input, output) = (800, 192, 900)
-        let weights = Self.weights(input: input, output: output, isShifted: true)
+        let weights = Self.weights(input: input, output: output, inputCodes: .shifted)
         let numbers = Tensor(
             (0..<rows * input).map { Float($0 &* 7919 % 1000) / 500 - 0.17 }, shape: [rows, input])
         let outputs = [1, 2, 3].map { threads in

@@ -1,4 +1,4 @@
-internal import NibbleTensors
+public import NibbleTensors
 
 /// A layer with 4-bit weights of a FLUX.1: of its transformer or of its text encoder.
 public struct Int4Layer: Sendable, Hashable {
@@ -34,11 +34,19 @@ public struct Int4Layer: Sendable, Hashable {
     /// -0.16997; 11/64 is exact in bfloat16.
     public static let unsignedShift: Float = 0.171875
 
-    /// What is added to this layer's input before it is quantized.
-    public var shift: Float { kind == .w4a4(isUnsigned: true) ? Self.unsignedShift : 0 }
+    /// What its inputs become.
+    public var inputCodes: InputCodes {
+        switch kind {
+        case .w4a4(let isUnsigned): isUnsigned ? .shifted : .signed
+        case .w4a16: .signed
+        case .w4a8: .signedInPairs
+        }
+    }
 
-    /// Whether its inputs take 8 bits whatever others are quantized to. Their codes then leave room for products in
-    /// pairs: `QuantizedWeights.leavesRoomForPairs`.
+    /// What is added to this layer's input before it is quantized.
+    public var shift: Float { inputCodes == .shifted ? Self.unsignedShift : 0 }
+
+    /// Whether its inputs take 8 bits whatever others are quantized to.
     public var takesEightBits: Bool { kind == .w4a8 }
 
     /// The tensors of the layer.

@@ -19,14 +19,12 @@ public struct Int4PackedWeights: Sendable {
 
     /// What the kernels take; the vectors become 32-bit floats of their own.
     ///
-    /// - Parameters:
-    ///   - isShifted: whether the bias takes back a shift of the input.
-    ///   - leavesRoomForPairs: see `QuantizedWeights`.
+    /// - Parameter inputCodes: what inputs become.
     /// - Returns: the same, for `Compute.quantizedProduct`.
-    public func quantizedWeights(isShifted: Bool, leavesRoomForPairs: Bool = false) -> QuantizedWeights {
+    public func quantizedWeights(inputCodes: InputCodes) -> QuantizedWeights {
         QuantizedWeights(
             output: bias.elementCount, codes: codes, scales: scales, smooth: smooth.widened, down: down, up: up,
-            bias: bias.widened, isShifted: isShifted, leavesRoomForPairs: leavesRoomForPairs)
+            bias: bias.widened, inputCodes: inputCodes)
     }
 
     /// All parts by Nunchaku's keys.

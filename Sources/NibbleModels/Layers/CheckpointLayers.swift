@@ -156,8 +156,7 @@ struct CheckpointLayers: Sendable {
         try quantized.checkpoint.release(layer)
         weights.remember(packed.large, of: name)
         return QuantizedLinear(
-            packed.quantizedWeights(isShifted: layer.shift != 0, leavesRoomForPairs: layer.takesEightBits),
-            bits: layer.takesEightBits ? .int8 : nil)
+            packed.quantizedWeights(inputCodes: layer.inputCodes), bits: layer.takesEightBits ? .int8 : nil)
     }
 
     /// A quantized layer of this block; nil if there is none of that name.

@@ -27,16 +27,13 @@ public struct LayerGroup: Sendable {
 
     /// At least one.
     public let members: [Member]
-    /// Whether the input comes from a GELU: it is then shifted by `Int4Layer.unsignedShift` and quantized without sign.
-    public let isUnsigned: Bool
-    /// Whether the engine's 8-bit codes of its input end at ±112: `QuantizedWeights.leavesRoomForPairs`.
-    public let leavesRoomForPairs: Bool
+    /// What the engine makes of the input.
+    public let inputCodes: InputCodes
 
     /// See the properties.
-    public init(members: [Member], isUnsigned: Bool, leavesRoomForPairs: Bool = false) {
+    public init(members: [Member], inputCodes: InputCodes) {
         self.members = members
-        self.isUnsigned = isUnsigned
-        self.leavesRoomForPairs = leavesRoomForPairs
+        self.inputCodes = inputCodes
     }
 
     /// Input channels.

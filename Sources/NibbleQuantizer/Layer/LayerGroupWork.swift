@@ -14,8 +14,7 @@ struct LayerGroupWork {
         _ group: LayerGroup, _ statistics: InputStatistics?, _ recipe: LayerRecipe, seed: UInt64, on compute: Compute
     ) throws(LayerError) {
         let context = WorkContext(
-            recipe: recipe, seed: seed, statistics: statistics, leavesRoomForPairs: group.leavesRoomForPairs,
-            compute: compute)
+            recipe: recipe, seed: seed, statistics: statistics, inputCodes: group.inputCodes, compute: compute)
         let sample = try Self.checkedSample(statistics, group.members[0].name, on: compute)
         inputMaxima = statistics?.maxima.floats() ?? []
         var members: [LayerMember] = []
@@ -25,7 +24,7 @@ struct LayerGroupWork {
                 throw .notFinite(layer: member.name, what: "its bias")
             }
             let layer = LayerMember(
-                member, isUnsigned: group.isUnsigned, sample: sample, on: compute, context.memory)
+                member, inputCodes: group.inputCodes, sample: sample, on: compute, context.memory)
             let own = try LayerChecks.maxima(layer.weights, member.name, "its weights", on: compute)
             maxima = zip(maxima, own).map(max)
             members.append(layer)
@@ -140,7 +139,7 @@ struct WorkContext {
     /// What is known of the inputs.
     let statistics: InputStatistics?
     /// See `LayerGroup`.
-    let leavesRoomForPairs: Bool
+    let inputCodes: InputCodes
     /// What computes.
     let compute: Compute
     /// Large temporaries, given back with the group.

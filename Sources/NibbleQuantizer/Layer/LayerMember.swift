@@ -23,16 +23,16 @@ struct LayerMember {
 
     /// - Parameters:
     ///   - member: the layer; its weights' shapes and numbers are in order.
-    ///   - isUnsigned: whether its inputs are shifted.
+    ///   - inputCodes: what its inputs become.
     ///   - sample: `[tokens, in]` f32, not shifted.
     ///   - compute: what computes.
     ///   - memory: for a copy of the weights meanwhile.
     init(
-        _ member: LayerGroup.Member, isUnsigned: Bool, sample: Tensor?, on compute: Compute, _ memory: Workspace
+        _ member: LayerGroup.Member, inputCodes: InputCodes, sample: Tensor?, on compute: Compute, _ memory: Workspace
     ) {
         name = member.name
         bias = member.bias.floats()
-        shift = isUnsigned ? Int4Layer.unsignedShift : 0
+        shift = inputCodes == .shifted ? Int4Layer.unsignedShift : 0
         weights = member.weights.map { weight in
             // The kernels read these; the rest is rare.
             if weight.dtype == .float32 || weight.dtype == .bfloat16 { return weight }

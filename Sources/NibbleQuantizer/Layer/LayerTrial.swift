@@ -14,10 +14,8 @@ struct LayerTrial {
     let pair: LowRankPair
     /// `[out]` BF16.
     let bias: Tensor
-    /// Whether its input is shifted and quantized without sign.
-    let isShifted: Bool
     /// See `LayerGroup`.
-    let leavesRoomForPairs: Bool
+    let inputCodes: InputCodes
 
     /// Σ (y_q - y)² over the sample.
     ///
@@ -43,8 +41,7 @@ struct LayerTrial {
         QuantizedWeights(
             packing: codes, scales: scales, smooth: Tensor(smooth.values, shape: [smooth.values.count]),
             down: pair.down, up: pair.up,
-            bias: Tensor(bias.floats(), shape: bias.shape), isShifted: isShifted,
-            leavesRoomForPairs: leavesRoomForPairs, on: pool)
+            bias: Tensor(bias.floats(), shape: bias.shape), inputCodes: inputCodes, on: pool)
     }
 
     /// As a file stores it. Codes and scales are copied, since they lie in borrowed memory.

@@ -185,7 +185,7 @@ struct MemberWork {
             pair ?? LowRankPair(zerosOfRank: context.recipe.rank, outputs: member.outputs, inputs: member.inputs)
         return LayerTrial(
             codes: codes, scales: scales, smooth: smooth, pair: pair, bias: member.storedBias(pair),
-            isShifted: member.shift != 0, leavesRoomForPairs: context.leavesRoomForPairs)
+            inputCodes: context.inputCodes)
     }
 
     private func squaredError(_ trial: LayerTrial) -> Double? {

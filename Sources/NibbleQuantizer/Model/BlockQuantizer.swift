@@ -154,11 +154,8 @@ extension BlockQuantizer {
             try account.show(group.layers[0].name)
             let started = ContinuousClock.now
             let members = try group.layers.map { try network.member($0) }
-            let layer = group.layers[0]
             let result = try quantize(
-                LayerGroup(
-                    members: members, isUnsigned: layer.shift != 0, leavesRoomForPairs: layer.takesEightBits),
-                statistics)
+                LayerGroup(members: members, inputCodes: group.layers[0].inputCodes), statistics)
             let seconds = (ContinuousClock.now - started) / .seconds(1)
             for member in result.members {
                 keep(member.name, network.stored(member.weights))

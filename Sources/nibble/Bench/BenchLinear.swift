@@ -80,6 +80,6 @@ struct BenchLinear: AsyncParsableCommand {
             smooth: try floats.tensor("weight", expecting: [input]),
             down: try halves.tensor("down", expecting: [input / 2, rank, 2]),
             up: try halves.tensor("up", expecting: [tiles, rank, QuantizedWeights.tileOutputs]),
-            bias: try floats.tensor("bias", expecting: [output]), isShifted: false)
+            bias: try floats.tensor("bias", expecting: [output]), inputCodes: .signed)
     }
 }
