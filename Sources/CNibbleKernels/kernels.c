@@ -14,6 +14,10 @@ static bool has_avx2(void) {
          __builtin_cpu_supports("f16c");
 }
 
+static bool has_avxvnni(void) {
+  return has_avx2() && __builtin_cpu_supports("avxvnni");
+}
+
 static bool has_avx512(void) {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
@@ -33,6 +37,8 @@ bool nibble_isa_supported(nibble_isa isa) {
 #if defined(__x86_64__)
     case NIBBLE_ISA_AVX2:
       return has_avx2();
+    case NIBBLE_ISA_AVXVNNI:
+      return has_avxvnni();
     case NIBBLE_ISA_AVX512:
       return has_avx512();
     case NIBBLE_ISA_AVX512BF16:
@@ -67,6 +73,7 @@ static const struct {
     [NIBBLE_ISA_PLAIN] = {&nibble_plain_table, nibble_plain_limit},
 #if defined(__x86_64__)
     [NIBBLE_ISA_AVX2] = {&nibble_avx2_table, nibble_avx2_limit},
+    [NIBBLE_ISA_AVXVNNI] = {&nibble_avxvnni_table, nibble_avxvnni_limit},
     [NIBBLE_ISA_AVX512] = {&nibble_avx512_table, nibble_avx512_limit},
     [NIBBLE_ISA_AVX512BF16] = {&nibble_avx512bf16_table, nibble_avx512bf16_limit},
 #elif defined(__aarch64__)

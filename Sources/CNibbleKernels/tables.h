@@ -8,8 +8,10 @@ extern const nibble_kernels nibble_plain_table;
 uint64_t nibble_plain_limit(nibble_limit limit, uint64_t iterations);
 
 #if defined(__x86_64__)
-extern const nibble_kernels nibble_avx2_table, nibble_avx512_table, nibble_avx512bf16_table;
+extern const nibble_kernels nibble_avx2_table, nibble_avxvnni_table, nibble_avx512_table,
+    nibble_avx512bf16_table;
 uint64_t nibble_avx2_limit(nibble_limit limit, uint64_t iterations);
+uint64_t nibble_avxvnni_limit(nibble_limit limit, uint64_t iterations);
 uint64_t nibble_avx512_limit(nibble_limit limit, uint64_t iterations);
 uint64_t nibble_avx512bf16_limit(nibble_limit limit, uint64_t iterations);
 #elif defined(__aarch64__)

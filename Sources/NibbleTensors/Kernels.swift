@@ -10,7 +10,7 @@ public struct InstructionSet: Sendable, Equatable, CustomStringConvertible {
         .filter(nibble_isa_supported).map(InstructionSet.init)
 
     /// The one in use: the best supported, or the one that the environment variable `NIBBLE_ISA` names
-    /// (`plain`, `neon`, `neondot`, `neoni8mm`, `avx2`, `avx512`, `avx512bf16`) if it is supported.
+    /// (`plain`, `neon`, `neondot`, `neoni8mm`, `avx2`, `avxvnni`, `avx512`, `avx512bf16`) if it is supported.
     public static let current: InstructionSet = {
         let wanted = ProcessInfo.processInfo.environment["NIBBLE_ISA"]
         return supported.first { $0.description == wanted } ?? supported.last ?? InstructionSet(isa: NIBBLE_ISA_PLAIN)

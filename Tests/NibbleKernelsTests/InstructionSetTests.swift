@@ -25,6 +25,9 @@ import Testing
     @Test(.enabled(if: has(NIBBLE_ISA_AVX2), "this processor has no AVX2: its kernels are not tested here"))
     func avx2() throws { try expectTable(NIBBLE_ISA_AVX2, name: "avx2") }
 
+    @Test(.enabled(if: has(NIBBLE_ISA_AVXVNNI), "this processor has no AVX-VNNI: its kernels are not tested here"))
+    func avxvnni() throws { try expectTable(NIBBLE_ISA_AVXVNNI, name: "avxvnni") }
+
     @Test(.enabled(if: has(NIBBLE_ISA_AVX512), "this processor has no AVX-512: its kernels are not tested here"))
     func avx512() throws { try expectTable(NIBBLE_ISA_AVX512, name: "avx512") }
 

@@ -29,10 +29,11 @@ typedef enum nibble_isa {
   NIBBLE_ISA_NEONDOT = 2,     ///< the same and dot products
   NIBBLE_ISA_NEONI8MM = 3,    ///< the same and matrix products of bytes
   NIBBLE_ISA_AVX2 = 4,        ///< x86, AVX2, FMA, F16C
-  NIBBLE_ISA_AVX512 = 5,      ///< x86, AVX-512 F, BW, VL, DQ, VNNI
-  NIBBLE_ISA_AVX512BF16 = 6,  ///< the same and AVX-512 BF16
+  NIBBLE_ISA_AVXVNNI = 5,     ///< the same and AVX-VNNI
+  NIBBLE_ISA_AVX512 = 6,      ///< x86, AVX-512 F, BW, VL, DQ, VNNI
+  NIBBLE_ISA_AVX512BF16 = 7,  ///< the same and AVX-512 BF16
 } nibble_isa;
-enum { NIBBLE_ISA_COUNT = 7 };
+enum { NIBBLE_ISA_COUNT = 8 };
 
 /// Types of a float array. bf16 is the upper half of an f32, stored in 16 bits.
 typedef enum nibble_float {

@@ -1,7 +1,9 @@
-// AVX2 with FMA and F16C. Sixteen registers: a tile of 6 by 2 leaves four for the operands.
+// AVX2 with FMA and F16C, and the table of AVX-VNNI, which differs in 4-bit layers only. Sixteen
+// registers: a tile of 6 by 2 leaves four for the operands.
 #if defined(__x86_64__)
 
 #include "../tables.h"
+#include "avxvnni.h"
 
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 
@@ -20,6 +22,15 @@ const nibble_kernels nibble_avx2_table = {
     .attention_bf16 = ATTENTION_BF16,
     .quantize_rows = quantize_rows,
     .quantized_product = quantized_product,
+    VECTOR_FUNCTIONS,
+};
+
+const nibble_kernels nibble_avxvnni_table = {
+    .isa = NIBBLE_ISA_AVXVNNI,
+    .name = "avxvnni",
+    .attention_bf16 = ATTENTION_BF16,
+    .quantize_rows = quantize_rows,
+    .quantized_product = nibble_avxvnni_quantized_product,
     VECTOR_FUNCTIONS,
 };
 

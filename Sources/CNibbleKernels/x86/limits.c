@@ -56,6 +56,21 @@ uint64_t nibble_avx2_limit(nibble_limit limit, uint64_t iterations) {
 
 #pragma clang attribute pop
 
+#pragma clang attribute push(__attribute__((target("avx2,fma,avxvnni"))), apply_to = function)
+
+static uint64_t avxvnni_int8(uint64_t iterations) {
+  __m256i x = _mm256_setzero_si256(), y = x;
+  __asm__("" : "+v"(x), "+v"(y));
+  RUN(__m256i, AVX2_CHAINS, sum = _mm256_dpbusd_avx_epi32(sum, x, y)) * 32;
+}
+
+uint64_t nibble_avxvnni_limit(nibble_limit limit, uint64_t iterations) {
+  return limit == NIBBLE_LIMIT_INT8 ? avxvnni_int8(iterations)
+                                    : nibble_avx2_limit(limit, iterations);
+}
+
+#pragma clang attribute pop
+
 #pragma clang attribute push(__attribute__((target("avx512f,avx512vnni,avx512bf16"))), \
                              apply_to = function)
 
