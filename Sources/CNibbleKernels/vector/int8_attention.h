@@ -6,17 +6,24 @@
 // keys are 48 KiB of scores, and a panel of keys or values is asked for while the one before is
 // worked.
 //
-// Whoever includes this defines WIDTH as 16 and three functions:
-//
-//   ints nearest(floats x): rounded, ties to even
-//   ints dot_product(ints sum, uints unsigned_bytes, uints signed_bytes)
-//   uints weights_of_panel(const int32_t *scores, const panel_factors *factors, const uint16_t
-//     *dither): the weights of PANEL keys as bytes in the order of the keys, of scores in the order
-//     of key_of_lane and dithers in the same order of pairs as it makes words of (dither_of_word)
+// Whoever includes this defines WIDTH as 16 or 8, `nearest`, rounded with ties to even, and the
+// functions declared below.
 #ifndef NIBBLE_VECTOR_INT8_ATTENTION_H
 #define NIBBLE_VECTOR_INT8_ATTENTION_H
 
 #include "int8_packing.h"
+
+/// 16-bit words.
+typedef uint16_t words __attribute__((vector_size(WIDTH * 4)));
+
+INLINE ints dot_product(ints sum, uints unsigned_bytes, uints signed_bytes);
+/// Numbers below 2^31 to words, those from 65536 on to 65535; both vectors' parts of 128 bits in
+/// turn.
+INLINE words narrow(uints first, uints second);
+/// The upper halves of the products.
+INLINE words multiply_high(words x, words y);
+/// x >> n word by word, 0 where n exceeds 15.
+INLINE words shift_right(words x, words n);
 
 /// What a block of queries works with. Rows are numbered within the block.
 typedef struct workspace {
@@ -136,6 +143,15 @@ INLINE uints step_of(const void *row, size_t step) {
   return (uints)(four - (ints){});
 }
 
+/// Runs a block for every row and vector of a tile. With 32 registers a panel's vectors stay in
+/// four of them while the rows pass; 16 have no room for four, but for the tile's three rows.
+#define EACH_PRODUCT(row, vector, ...)                                 \
+  UNROLL for (int i = 0; i < TILE_ROWS * TILE_VECTORS; i++) {          \
+    const int row = WIDTH == 16 ? i / TILE_VECTORS : i % TILE_ROWS;    \
+    const int vector = WIDTH == 16 ? i % TILE_VECTORS : i / TILE_ROWS; \
+    __VA_ARGS__                                                        \
+  }
+
 /// Scores of one tile and one panel of keys, and the maxima of each lane so far.
 INLINE void score_tile(const uint8_t *codes, size_t channels, const uint8_t *panel, size_t steps,
                        const int32_t *starts, int32_t *scores, int32_t *maxima, bool is_first,
@@ -145,14 +161,11 @@ INLINE void score_tile(const uint8_t *codes, size_t channels, const uint8_t *pan
     UNROLL for (int c = 0; c < TILE_VECTORS; c++) sums[r][c] = starts[r] - (ints){};
   }
   for (size_t step = 0; step < steps; step++) {
-    prefetch(next + step * 64);
-    UNROLL for (int r = 0; r < TILE_ROWS; r++) {
-      uints queries = step_of(codes + r * channels, step);
-      UNROLL for (int c = 0; c < TILE_VECTORS; c++) {
-        uints keys = (uints)load(panel + step * PANEL_BYTES, NIBBLE_F32, c * WIDTH);
-        sums[r][c] = dot_product(sums[r][c], keys, queries);
-      }
-    }
+    prefetch(next + step * (PANEL_BYTES / 4));
+    EACH_PRODUCT(r, c, {
+      uints keys = (uints)load(panel + step * PANEL_BYTES, NIBBLE_F32, c * WIDTH);
+      sums[r][c] = dot_product(sums[r][c], keys, step_of(codes + r * channels, step));
+    })
   }
   UNROLL for (int r = 0; r < TILE_ROWS; r++) {
     ints greatest = sums[r][0];
@@ -204,6 +217,42 @@ static void spread_scores(int32_t *scores, size_t keys, int32_t maximum, uint32_
     int32_t distance = maximum - scores[key];
     scores[key] = maximum - ((distance < most ? distance : most) << left);
   }
+}
+
+/// What a row's weights are made with.
+typedef struct panel_factors {
+  ints maximum;
+  nibble_exponent_factor exponent;
+} panel_factors;
+
+/// T >> n, dithered.
+INLINE words weights_of_words(words exponent, words dither) {
+  words fraction = exponent << EXPONENT_WHOLE_BITS, value = {};
+  value += nibble_weight_polynomial[3];
+  UNROLL for (int i = 2; i >= 0; i--) {
+    value = nibble_weight_polynomial[i] - multiply_high(fraction, value);
+  }
+  return shift_right(value, exponent >> EXPONENT_PLACES) + dither;
+}
+
+/// The weights of PANEL keys as bytes in the order of the keys, of scores in the order of
+/// key_of_lane and dithers in that of key_of_word.
+INLINE uints weights_of_panel(const int32_t *scores, const panel_factors *factors,
+                              const uint16_t *dither) {
+  words weights[2], multiplier = {};
+  multiplier += (uint16_t)factors->exponent.multiplier;
+  uints distances[TILE_VECTORS];
+  UNROLL for (int i = 0; i < TILE_VECTORS; i++) {
+    ints score = (ints)load(scores, NIBBLE_F32, i * WIDTH);
+    distances[i] = (uints)(factors->maximum - score) >> factors->exponent.right;
+  }
+  UNROLL for (int i = 0; i < 2; i++) {
+    words distance = narrow(distances[2 * i], distances[2 * i + 1]);
+    weights[i] = weights_of_words(multiply_high(distance, multiplier),
+                                  (words)load(dither + i * 2 * WIDTH, NIBBLE_F32, 0));
+  }
+  // The upper halves of the words: even bytes from the first vector, odd ones from the second.
+  return (uints)(weights[0] >> 8) | ((uints)weights[1] & 0xff00ff00);
 }
 
 /// Scores become weights, and `folded` their sums.
@@ -259,14 +308,11 @@ INLINE void output_tile(const uint8_t *weights, const uint8_t *panel, size_t ste
                         const uint8_t *next) {
   ints sums[TILE_ROWS][TILE_VECTORS] = {};
   for (size_t step = 0; step < steps; step++) {
-    prefetch(next + step * 64);
-    UNROLL for (int r = 0; r < TILE_ROWS; r++) {
-      uints row = step_of(weights + r * KEY_BLOCK, step);
-      UNROLL for (int c = 0; c < TILE_VECTORS; c++) {
-        uints values = (uints)load(panel + step * PANEL_BYTES, NIBBLE_F32, c * WIDTH);
-        sums[r][c] = dot_product(sums[r][c], row, values);
-      }
-    }
+    prefetch(next + step * (PANEL_BYTES / 4));
+    EACH_PRODUCT(r, c, {
+      uints values = (uints)load(panel + step * PANEL_BYTES, NIBBLE_F32, c * WIDTH);
+      sums[r][c] = dot_product(sums[r][c], step_of(weights + r * KEY_BLOCK, step), values);
+    })
   }
   UNROLL for (int r = 0; r < TILE_ROWS; r++) {
     UNROLL for (int c = 0; c < TILE_VECTORS; c++) {

@@ -13,32 +13,23 @@
 #include "head_norm.h"
 
 enum {
-  TILE_ROWS = 6,
+  TILE_ROWS = WIDTH == 16 ? 6 : 3,  ///< three quarters of 32 or 16 registers hold a tile's sums
   TILE_VECTORS = 4,
   PANEL = WIDTH * TILE_VECTORS,
   PANEL_BYTES = 4 * PANEL,  ///< of one step
   QUERY_BLOCK = 48,
   PANELS_OF_BLOCK = KEY_BLOCK / PANEL,
 };
-_Static_assert(WIDTH == 16, "the order of keys in a panel is that of 16 lanes");
+_Static_assert(WIDTH % 4 == 0, "keys are narrowed in parts of 128 bits");
 _Static_assert(QUERY_BLOCK % TILE_ROWS == 0 && QUERY_BLOCK % WIDTH == 0, "whole tiles and vectors");
 
 typedef int8_t signed_bytes __attribute__((vector_size(WIDTH)));
 typedef signed_bytes signed_bytes_in_memory __attribute__((aligned(1), may_alias));
 
-/// What a row's weights are made with.
-typedef struct panel_factors {
-  ints maximum;
-  nibble_exponent_factor exponent;
-} panel_factors;
-
 INLINE ints nearest(floats x);
-INLINE ints dot_product(ints sum, uints unsigned_bytes, uints signed_bytes);
-INLINE uints weights_of_panel(const int32_t *scores, const panel_factors *factors,
-                              const uint16_t *dither);
 
-/// The key of a panel whose score is in lane `lane` of vector `vector`, so that narrowing twice
-/// in the instructions' own order leaves the bytes in the order of the keys.
+/// The key of a panel whose score is in lane `lane` of vector `vector`, so that narrowing in the
+/// instructions' own order, 128 bits by 128 bits, leaves the bytes in the order of the keys.
 INLINE size_t key_of_lane(size_t vector, size_t lane) {
   return 16 * (lane / 4) + 8 * (vector % 2) + 2 * (lane % 4) + vector / 2;
 }

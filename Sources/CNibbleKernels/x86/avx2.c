@@ -1,5 +1,5 @@
-// AVX2 with FMA and F16C, and the table of AVX-VNNI, which differs in 4-bit layers only. Sixteen
-// registers: a tile of 6 by 2 leaves four for the operands.
+// AVX2 with FMA and F16C, and the table of AVX-VNNI, which differs in 4-bit layers and has
+// attention in bytes. Sixteen registers: a tile of 6 by 2 leaves four for the operands.
 #if defined(__x86_64__)
 
 #include "../tables.h"
@@ -29,6 +29,7 @@ const nibble_kernels nibble_avxvnni_table = {
     .isa = NIBBLE_ISA_AVXVNNI,
     .name = "avxvnni",
     .attention_bf16 = ATTENTION_BF16,
+    .attention_int8 = &nibble_avxvnni_int8_attention,
     .quantize_rows = quantize_rows,
     .quantized_product = nibble_avxvnni_quantized_product,
     VECTOR_FUNCTIONS,

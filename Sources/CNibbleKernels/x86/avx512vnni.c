@@ -33,35 +33,16 @@ INLINE ints dot_product(ints sum, uints unsigned_bytes, uints signed_bytes) {
   return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)unsigned_bytes, (__m512i)signed_bytes);
 }
 
-/// T >> n, for 32 keys.
-INLINE __m512i weights_of_words(__m512i exponent, __m512i dither) {
-  __m512i fraction = _mm512_slli_epi16(exponent, EXPONENT_WHOLE_BITS);
-  __m512i value = _mm512_set1_epi16((short)nibble_weight_polynomial[3]);
-  UNROLL for (int i = 2; i >= 0; i--) {
-    __m512i coefficient = _mm512_set1_epi16((short)nibble_weight_polynomial[i]);
-    value = _mm512_sub_epi16(coefficient, _mm512_mulhi_epu16(fraction, value));
-  }
-  value = _mm512_srlv_epi16(value, _mm512_srli_epi16(exponent, EXPONENT_PLACES));
-  return _mm512_add_epi16(value, dither);
+INLINE words narrow(uints first, uints second) {
+  return (words)_mm512_packus_epi32((__m512i)first, (__m512i)second);
 }
 
-INLINE uints weights_of_panel(const int32_t *scores, const panel_factors *factors,
-                              const uint16_t *dither) {
-  __m128i right = _mm_cvtsi32_si128((int)factors->exponent.right);
-  __m512i multiplier = _mm512_set1_epi16((short)factors->exponent.multiplier);
-  __m512i weights[2], distances[4];
-  UNROLL for (int i = 0; i < 4; i++) {
-    __m512i score = _mm512_loadu_si512(scores + i * WIDTH);
-    distances[i] = _mm512_srl_epi32(_mm512_sub_epi32((__m512i)factors->maximum, score), right);
-  }
-  UNROLL for (int i = 0; i < 2; i++) {
-    __m512i words = _mm512_packus_epi32(distances[2 * i], distances[2 * i + 1]);
-    weights[i] = weights_of_words(_mm512_mulhi_epu16(words, multiplier),
-                                  _mm512_loadu_si512(dither + i * 2 * WIDTH));
-  }
-  // The upper halves of the words: even bytes from the first vector, odd ones from the second.
-  const __m512i odd = _mm512_set1_epi16((short)0xff00);
-  return (uints)_mm512_srli_epi16(weights[0], 8) | ((uints)weights[1] & (uints)odd);
+INLINE words multiply_high(words x, words y) {
+  return (words)_mm512_mulhi_epu16((__m512i)x, (__m512i)y);
+}
+
+INLINE words shift_right(words x, words n) {
+  return (words)_mm512_srlv_epi16((__m512i)x, (__m512i)n);
 }
 
 const nibble_int8_attention nibble_avx512vnni_int8_attention = {QUERY_BLOCK, packed_bytes,

@@ -1,5 +1,6 @@
-// 4-bit layers with AVX-VNNI: VPDPBUSD of AVX-512 VNNI on half as wide vectors, for the processors
-// that have it but no AVX-512 (Intel's for laptops and desktops since the 12th generation).
+// 4-bit layers and attention in bytes with AVX-VNNI: VPDPBUSD of AVX-512 VNNI on half as wide
+// vectors, for the processors that have it but no AVX-512 (Intel's for laptops and desktops since
+// the 12th generation).
 #if defined(__x86_64__)
 
 #include "avxvnni.h"
@@ -50,6 +51,39 @@ void nibble_avxvnni_quantized_product(const nibble_quantized_layer *layer,
                                       const nibble_destination *to) {
   quantized_product(layer, x, first_row, row_count, first_output, output_count, to);
 }
+
+#include "../vector/int8_attention.h"
+
+INLINE ints nearest(floats x) {
+  return (ints)_mm256_cvtps_epi32((__m256)x);
+}
+
+INLINE ints dot_product(ints sum, uints unsigned_bytes, uints signed_bytes) {
+  return (ints)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)unsigned_bytes,
+                                       (__m256i)signed_bytes);
+}
+
+INLINE words narrow(uints first, uints second) {
+  return (words)_mm256_packus_epi32((__m256i)first, (__m256i)second);
+}
+
+INLINE words multiply_high(words x, words y) {
+  return (words)_mm256_mulhi_epu16((__m256i)x, (__m256i)y);
+}
+
+/// AVX2 has it for 32 bits only.
+INLINE words shift_right(words x, words n) {
+  enum { ODD = 0xaa };
+  const __m256i zero = _mm256_setzero_si256();
+  __m256i even = _mm256_srlv_epi32(_mm256_blend_epi16((__m256i)x, zero, ODD),
+                                   _mm256_blend_epi16((__m256i)n, zero, ODD));
+  __m256i odd = (__m256i)((uints)x >> 16);
+  odd = _mm256_srlv_epi32(odd, (__m256i)((uints)n >> 16));
+  return (words)_mm256_blend_epi16(even, _mm256_slli_epi32(odd, 16), ODD);
+}
+
+const nibble_int8_attention nibble_avxvnni_int8_attention = {QUERY_BLOCK, packed_bytes,
+                                                             scratch_bytes, pack, run};
 
 #pragma clang attribute pop
 

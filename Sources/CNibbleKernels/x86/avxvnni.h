@@ -1,4 +1,4 @@
-// The product of 4-bit layers with the VPDPBUSD of AVX-VNNI, for the table of that set.
+// The product of 4-bit layers and the attention in bytes of AVX-VNNI, for the table of that set.
 #ifndef NIBBLE_AVXVNNI_H
 #define NIBBLE_AVXVNNI_H
 
@@ -8,5 +8,7 @@ void nibble_avxvnni_quantized_product(const nibble_quantized_layer *layer,
                                       const nibble_quantized_rows *x, size_t first_row,
                                       size_t row_count, size_t first_output, size_t output_count,
                                       const nibble_destination *to);
+
+extern const nibble_int8_attention nibble_avxvnni_int8_attention;
 
 #endif
