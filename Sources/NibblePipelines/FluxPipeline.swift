@@ -73,7 +73,7 @@ public actor FluxPipeline {
         guard options.attention != .int8 || (options.precision == .bf16 && Compute.hasInt8Attention) else {
             throw PipelineError.invalidRequest(
                 parameter: "attention", found: "int8 in \(options.precision) on \(InstructionSet.current)",
-                expected: "bf16, or int8 in precision bf16 on a processor with AVX-512 VNNI or AVX-VNNI")
+                expected: "bf16, or int8 in precision bf16 on a processor with VNNI or Arm's dot products")
         }
         self.model = model
         self.options = options

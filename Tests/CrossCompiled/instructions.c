@@ -1,6 +1,6 @@
 // Runs one kernel of one instruction set a number of times, for an emulator that counts:
 // instructions INDEX OPERATION RUNS. Prints the set's name and the multiply-adds of a run; nothing
-// where the processor has no such set.
+// where the processor has no such set, or the set no such operation.
 #include <stdio.h>
 
 #include "memory.h"
@@ -68,6 +68,31 @@ static double run_attention(const nibble_attention *attention, nibble_float type
   return 2.0 * (double)queries * KEYS * HEAD_DIM;
 }
 
+static double run_int8_attention(const nibble_int8_attention *attention, int runs) {
+  const size_t queries = attention->query_block < ROWS ? ROWS : attention->query_block;
+  array q = make_random(queries, HEAD_DIM, HEAD_DIM, NIBBLE_BF16, 2), out = copy_of(q);
+  array k = make_random(KEYS, HEAD_DIM, HEAD_DIM, NIBBLE_BF16, 2), v = copy_of(k);
+  nibble_int8_attention_shape shape = {.queries = queries,
+                                       .keys = KEYS,
+                                       .head_dim = HEAD_DIM,
+                                       .q_stride = HEAD_DIM,
+                                       .k_stride = HEAD_DIM,
+                                       .v_stride = HEAD_DIM,
+                                       .out_stride = HEAD_DIM,
+                                       .scale = 0.0884f};
+  array packed = make_bytes(attention->packed_bytes(&shape), 64);
+  array scratch = make_bytes(attention->scratch_bytes(&shape), 64);
+  for (size_t block = 0; block * NIBBLE_KEY_BLOCK < KEYS; block++) {
+    attention->pack(&shape, (uint16_t *)k.start, (uint16_t *)v.start, packed.start, block,
+                    scratch.start);
+  }
+  for (int run = 0; run < runs; run++) {
+    attention->run(&shape, (uint16_t *)q.start, packed.start, (uint16_t *)out.start, 0, queries,
+                   scratch.start);
+  }
+  return 2.0 * (double)queries * KEYS * HEAD_DIM;
+}
+
 int main(int count, char **arguments) {
   if (count != 4) return 2;
   int index = atoi(arguments[1]), runs = atoi(arguments[3]);
@@ -83,6 +108,10 @@ int main(int count, char **arguments) {
     macs = run_attention(&kernels->attention_f32, NIBBLE_F32, runs);
   if (!strcmp(operation, "attention-bf16"))
     macs = run_attention(&kernels->attention_bf16, NIBBLE_BF16, runs);
+  if (!strcmp(operation, "attention-int8")) {
+    if (!kernels->attention_int8) return 0;
+    macs = run_int8_attention(kernels->attention_int8, runs);
+  }
   printf("%s %.0f\n", kernels->name, macs);
   return macs > 0 ? 0 : 2;
 }

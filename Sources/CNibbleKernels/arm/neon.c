@@ -1,5 +1,6 @@
 // Advanced SIMD, which every 64-bit Arm processor has, and the tables of its dot and matrix
-// products of bytes, which differ in 4-bit layers only. Thirty-two registers: a tile of 6 by 4.
+// products of bytes, which differ in 4-bit layers and have attention in bytes. Thirty-two
+// registers: a tile of 6 by 4.
 #if defined(__aarch64__)
 
 #include "../tables.h"
@@ -27,6 +28,7 @@ const nibble_kernels nibble_neondot_table = {
     .isa = NIBBLE_ISA_NEONDOT,
     .name = "neondot",
     .attention_bf16 = ATTENTION_BF16,
+    .attention_int8 = &nibble_neondot_int8_attention,
     .quantize_rows = quantize_rows,
     .quantized_product = nibble_neondot_quantized_product,
     VECTOR_FUNCTIONS,
@@ -36,6 +38,7 @@ const nibble_kernels nibble_neoni8mm_table = {
     .isa = NIBBLE_ISA_NEONI8MM,
     .name = "neoni8mm",
     .attention_bf16 = ATTENTION_BF16,
+    .attention_int8 = &nibble_neondot_int8_attention,
     .quantize_rows = quantize_rows,
     .quantized_product = nibble_neoni8mm_quantized_product,
     VECTOR_FUNCTIONS,

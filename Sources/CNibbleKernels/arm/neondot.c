@@ -1,5 +1,6 @@
-// 4-bit layers with SDOT: signed bytes times signed, four products added to a 32-bit sum. The
-// unsigned nibbles are signed bytes as they are.
+// 4-bit layers and attention in bytes with SDOT and UDOT: signed bytes times signed, or unsigned
+// times unsigned, four products added to a 32-bit sum. The unsigned nibbles are signed bytes as
+// they are.
 #if defined(__aarch64__)
 
 #include <arm_neon.h>
@@ -53,6 +54,41 @@ void nibble_neondot_quantized_product(const nibble_quantized_layer *layer,
                                       const nibble_destination *to) {
   quantized_product(layer, x, first_row, row_count, first_output, output_count, to);
 }
+
+// Scores are SDOT's; weights are unsigned, so that values must be for UDOT.
+#define KEY_OFFSET 0
+#define VALUE_OFFSET 128
+
+#include "../vector/int8_attention.h"
+
+INLINE ints nearest(floats x) {
+  return (ints)vcvtnq_s32_f32((float32x4_t)x);
+}
+
+INLINE ints add_scores(ints sum, uints keys, uints queries) {
+  return (ints)vdotq_s32((int32x4_t)sum, (int8x16_t)keys, (int8x16_t)queries);
+}
+
+INLINE ints add_values(ints sum, uints weights, uints values) {
+  return (ints)vdotq_u32((uint32x4_t)sum, (uint8x16_t)weights, (uint8x16_t)values);
+}
+
+INLINE words narrow(uints first, uints second) {
+  return (words)vqmovn_high_u32(vqmovn_u32((uint32x4_t)first), (uint32x4_t)second);
+}
+
+INLINE words multiply_high(words x, words y) {
+  uint32x4_t low = vmull_u16(vget_low_u16((uint16x8_t)x), vget_low_u16((uint16x8_t)y));
+  uint32x4_t high = vmull_high_u16((uint16x8_t)x, (uint16x8_t)y);
+  return (words)vuzp2q_u16(vreinterpretq_u16_u32(low), vreinterpretq_u16_u32(high));
+}
+
+INLINE words shift_right(words x, words n) {
+  return (words)vshlq_u16((uint16x8_t)x, vnegq_s16((int16x8_t)n));
+}
+
+const nibble_int8_attention nibble_neondot_int8_attention = {QUERY_BLOCK, packed_bytes,
+                                                             scratch_bytes, pack, run};
 
 #pragma clang attribute pop
 

@@ -1,4 +1,5 @@
-// The products of 4-bit layers with SDOT and SMMLA, for the tables of the sets that have them.
+// The products of 4-bit layers with SDOT and SMMLA, and attention in bytes with SDOT, for the
+// tables of the sets that have them.
 #ifndef NIBBLE_PRODUCTS_H
 #define NIBBLE_PRODUCTS_H
 
@@ -18,5 +19,7 @@ void nibble_neoni8mm_quantized_product(const nibble_quantized_layer *layer,
                                        const nibble_quantized_rows *x, size_t first_row,
                                        size_t row_count, size_t first_output, size_t output_count,
                                        const nibble_destination *to);
+
+extern const nibble_int8_attention nibble_neondot_int8_attention;
 
 #endif

@@ -6,24 +6,17 @@
 // keys are 48 KiB of scores, and a panel of keys or values is asked for while the one before is
 // worked.
 //
-// Whoever includes this defines WIDTH as 16 or 8, `nearest`, rounded with ties to even, and the
-// functions declared below.
+// Whoever includes this defines WIDTH, KEY_OFFSET and VALUE_OFFSET, `nearest`, rounded with ties to
+// even, and the other functions that are declared here and in int8_weights.h.
 #ifndef NIBBLE_VECTOR_INT8_ATTENTION_H
 #define NIBBLE_VECTOR_INT8_ATTENTION_H
 
-#include "int8_packing.h"
+#include "int8_weights.h"
 
-/// 16-bit words.
-typedef uint16_t words __attribute__((vector_size(WIDTH * 4)));
-
-INLINE ints dot_product(ints sum, uints unsigned_bytes, uints signed_bytes);
-/// Numbers below 2^31 to words, those from 65536 on to 65535; both vectors' parts of 128 bits in
-/// turn.
-INLINE words narrow(uints first, uints second);
-/// The upper halves of the products.
-INLINE words multiply_high(words x, words y);
-/// x >> n word by word, 0 where n exceeds 15.
-INLINE words shift_right(words x, words n);
+/// Add four products for each lane: of codes of keys + KEY_OFFSET and codes of a query, and of
+/// weights, which are unsigned, and codes of values + VALUE_OFFSET.
+INLINE ints add_scores(ints sum, uints keys, uints queries);
+INLINE ints add_values(ints sum, uints weights, uints values);
 
 /// What a block of queries works with. Rows are numbered within the block.
 typedef struct workspace {
@@ -35,6 +28,7 @@ typedef struct workspace {
   float *reference, *sum;     // [QUERY_BLOCK]: R, and the sum of weights relative to it
   float *exponent, *rescale;  // [QUERY_BLOCK]: M, and 2^(M - R)
   int32_t *starts, *maxima;   // [QUERY_BLOCK]: what a score starts from; the greatest of a block
+  int32_t *totals;            // [QUERY_BLOCK]: sums of a block's weights
   uint16_t *dither;           // [KEY_BLOCK], in the order of words
   uint8_t *codes;             // [QUERY_BLOCK][channels]
   uint8_t *weights;           // [QUERY_BLOCK][KEY_BLOCK]
@@ -42,7 +36,7 @@ typedef struct workspace {
 } workspace;
 
 static size_t running_bytes(const sizes *size) {
-  size_t words = QUERY_BLOCK * (KEY_BLOCK + WIDTH + size->channels + size->blocks + 7);
+  size_t words = QUERY_BLOCK * (KEY_BLOCK + WIDTH + size->channels + size->blocks + 8);
   return words * sizeof(float) + KEY_BLOCK * sizeof(uint16_t) +
          QUERY_BLOCK * (size->channels + KEY_BLOCK) + KEY_BLOCK;
 }
@@ -66,7 +60,8 @@ static workspace lay_out(const sizes *size, void *scratch) {
   space.rescale = space.exponent + QUERY_BLOCK;
   space.starts = (int32_t *)(space.rescale + QUERY_BLOCK);
   space.maxima = space.starts + QUERY_BLOCK;
-  space.dither = (uint16_t *)(space.maxima + QUERY_BLOCK);
+  space.totals = space.maxima + QUERY_BLOCK;
+  space.dither = (uint16_t *)(space.totals + QUERY_BLOCK);
   space.codes = (uint8_t *)(space.dither + KEY_BLOCK);
   space.weights = space.codes + QUERY_BLOCK * size->channels;
   space.units = space.weights + QUERY_BLOCK * KEY_BLOCK;
@@ -94,8 +89,7 @@ INLINE void quantize_queries(const workspace *space, size_t row, size_t channels
       *(signed_bytes_in_memory *)(codes + i) = __builtin_convertvector(code, signed_bytes);
     }
   }
-  // The keys' codes are all greater by 128.
-  store(space->starts + row, NIBBLE_F32, 0, (floats)(-128 * fold_rows(totals, SUM)));
+  store(space->starts + row, NIBBLE_F32, 0, (floats)(-KEY_OFFSET * fold_rows(totals, SUM)));
 }
 
 /// Products of WIDTH queries with the mean of a block of keys.
@@ -145,11 +139,11 @@ INLINE uints step_of(const void *row, size_t step) {
 
 /// Runs a block for every row and vector of a tile. With 32 registers a panel's vectors stay in
 /// four of them while the rows pass; 16 have no room for four, but for the tile's three rows.
-#define EACH_PRODUCT(row, vector, ...)                                 \
-  UNROLL for (int i = 0; i < TILE_ROWS * TILE_VECTORS; i++) {          \
-    const int row = WIDTH == 16 ? i / TILE_VECTORS : i % TILE_ROWS;    \
-    const int vector = WIDTH == 16 ? i % TILE_VECTORS : i / TILE_ROWS; \
-    __VA_ARGS__                                                        \
+#define EACH_PRODUCT(row, vector, ...)                                     \
+  UNROLL for (int i = 0; i < TILE_ROWS * TILE_VECTORS; i++) {              \
+    const int row = REGISTERS == 32 ? i / TILE_VECTORS : i % TILE_ROWS;    \
+    const int vector = REGISTERS == 32 ? i % TILE_VECTORS : i / TILE_ROWS; \
+    __VA_ARGS__                                                            \
   }
 
 /// Scores of one tile and one panel of keys, and the maxima of each lane so far.
@@ -164,7 +158,7 @@ INLINE void score_tile(const uint8_t *codes, size_t channels, const uint8_t *pan
     prefetch(next + step * (PANEL_BYTES / 4));
     EACH_PRODUCT(r, c, {
       uints keys = (uints)load(panel + step * PANEL_BYTES, NIBBLE_F32, c * WIDTH);
-      sums[r][c] = dot_product(sums[r][c], keys, step_of(codes + r * channels, step));
+      sums[r][c] = add_scores(sums[r][c], keys, step_of(codes + r * channels, step));
     })
   }
   UNROLL for (int r = 0; r < TILE_ROWS; r++) {
@@ -210,51 +204,6 @@ static void find_maxima(const workspace *space, size_t block, float key_scale) {
   }
 }
 
-/// For factors so large that distances must be moved up: does that beforehand.
-static void spread_scores(int32_t *scores, size_t keys, int32_t maximum, uint32_t left) {
-  int32_t most = 65536 >> left;
-  for (size_t key = 0; key < keys; key++) {
-    int32_t distance = maximum - scores[key];
-    scores[key] = maximum - ((distance < most ? distance : most) << left);
-  }
-}
-
-/// What a row's weights are made with.
-typedef struct panel_factors {
-  ints maximum;
-  nibble_exponent_factor exponent;
-} panel_factors;
-
-/// T >> n, dithered.
-INLINE words weights_of_words(words exponent, words dither) {
-  words fraction = exponent << EXPONENT_WHOLE_BITS, value = {};
-  value += nibble_weight_polynomial[3];
-  UNROLL for (int i = 2; i >= 0; i--) {
-    value = nibble_weight_polynomial[i] - multiply_high(fraction, value);
-  }
-  return shift_right(value, exponent >> EXPONENT_PLACES) + dither;
-}
-
-/// The weights of PANEL keys as bytes in the order of the keys, of scores in the order of
-/// key_of_lane and dithers in that of key_of_word.
-INLINE uints weights_of_panel(const int32_t *scores, const panel_factors *factors,
-                              const uint16_t *dither) {
-  words weights[2], multiplier = {};
-  multiplier += (uint16_t)factors->exponent.multiplier;
-  uints distances[TILE_VECTORS];
-  UNROLL for (int i = 0; i < TILE_VECTORS; i++) {
-    ints score = (ints)load(scores, NIBBLE_F32, i * WIDTH);
-    distances[i] = (uints)(factors->maximum - score) >> factors->exponent.right;
-  }
-  UNROLL for (int i = 0; i < 2; i++) {
-    words distance = narrow(distances[2 * i], distances[2 * i + 1]);
-    weights[i] = weights_of_words(multiply_high(distance, multiplier),
-                                  (words)load(dither + i * 2 * WIDTH, NIBBLE_F32, 0));
-  }
-  // The upper halves of the words: even bytes from the first vector, odd ones from the second.
-  return (uints)(weights[0] >> 8) | ((uints)weights[1] & 0xff00ff00);
-}
-
 /// Scores become weights, and `folded` their sums.
 static void soften_block(const workspace *space, size_t rows, const key_block *block) {
   size_t keys = round_up(block->keys, PANEL);
@@ -267,7 +216,7 @@ static void soften_block(const workspace *space, size_t rows, const key_block *b
     for (size_t key = 0; key < keys; key += PANEL) {
       uints weights = weights_of_panel(scores + key, &factors, space->dither + key);
       store(space->weights + row * KEY_BLOCK + key, NIBBLE_F32, 0, (floats)weights);
-      total = dot_product(total, weights, (uints)load(space->units + key, NIBBLE_F32, 0));
+      total = add_values(total, weights, (uints)load(space->units + key, NIBBLE_F32, 0));
     }
     store(space->folded + row * WIDTH, NIBBLE_F32, 0, (floats)total);
   }
@@ -293,7 +242,9 @@ static void relate_block(const workspace *space, size_t channels) {
     }
   }
   for (size_t row = 0; row < QUERY_BLOCK; row += WIDTH) {
-    floats total = __builtin_convertvector(fold_of(space->folded + row * WIDTH, SUM), floats);
+    ints totals = fold_of(space->folded + row * WIDTH, SUM);
+    store(space->totals + row, NIBBLE_F32, 0, (floats)totals);
+    floats total = __builtin_convertvector(totals, floats);
     floats above = load(space->exponent, NIBBLE_F32, row) - load(space->reference, NIBBLE_F32, row);
     floats rescale = power_of_two(above, (floats){}, exponential_degree_6, 6);
     store(space->rescale, NIBBLE_F32, row, rescale);
@@ -303,15 +254,17 @@ static void relate_block(const workspace *space, size_t channels) {
 }
 
 /// Adds one block's weighted values to the output of one tile and one panel of channels.
-INLINE void output_tile(const uint8_t *weights, const uint8_t *panel, size_t steps,
-                        const float *rescale, const float *scales, float *output, size_t channels,
-                        const uint8_t *next) {
-  ints sums[TILE_ROWS][TILE_VECTORS] = {};
+INLINE void output_tile(const uint8_t *weights, const int32_t *totals, const uint8_t *panel,
+                        size_t steps, const float *rescale, const float *scales, float *output,
+                        size_t channels, const uint8_t *next) {
+  ints sums[TILE_ROWS][TILE_VECTORS];
+  EACH_PRODUCT(
+      r, c, { sums[r][c] = VALUE_OFFSET == 0 ? (ints){} : -VALUE_OFFSET * totals[r] - (ints){}; })
   for (size_t step = 0; step < steps; step++) {
     prefetch(next + step * (PANEL_BYTES / 4));
     EACH_PRODUCT(r, c, {
       uints values = (uints)load(panel + step * PANEL_BYTES, NIBBLE_F32, c * WIDTH);
-      sums[r][c] = dot_product(sums[r][c], step_of(weights + r * KEY_BLOCK, step), values);
+      sums[r][c] = add_values(sums[r][c], step_of(weights + r * KEY_BLOCK, step), values);
     })
   }
   UNROLL for (int r = 0; r < TILE_ROWS; r++) {
@@ -332,8 +285,9 @@ static void output_block(const workspace *space, const sizes *size, size_t tiles
     for (size_t tile = 0; tile < tiles; tile++) {
       size_t row = tile * TILE_ROWS;
       // Beyond the last panel begins the next block of keys, or memory that is only asked for.
-      output_tile(space->weights + row * KEY_BLOCK, panel, steps, space->rescale + row,
-                  block->value_scales + channel, space->output + row * channels + channel, channels,
+      output_tile(space->weights + row * KEY_BLOCK, space->totals + row, panel, steps,
+                  space->rescale + row, block->value_scales + channel,
+                  space->output + row * channels + channel, channels,
                   panel + KEY_BLOCK * PANEL + tile % 4 * (KEY_BLOCK * PANEL / 4));
     }
   }

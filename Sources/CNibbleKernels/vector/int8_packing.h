@@ -1,10 +1,10 @@
 // Attention in bytes: how keys and values are packed, and what packing shares with running.
 //
-// Packed, for each block of keys: the keys' codes + 128 as panels [keys / PANEL][head_dim /
-// 4][PANEL][4], then the values' codes as panels [head_dim / PANEL][keys / 4][PANEL][4]; after all
-// blocks the floats of each: the means [head_dim], the values' scales [head_dim], the keys' scale.
-// head_dim is padded to whole panels with zeros, keys to whole panels with the block's last key,
-// whose values are zeros then.
+// Packed, for each block of keys: the keys' codes + KEY_OFFSET as panels [keys / PANEL][head_dim /
+// 4][PANEL][4], then the values' codes + VALUE_OFFSET as panels [head_dim / PANEL][keys /
+// 4][PANEL][4]; after all blocks the floats of each: the means [head_dim], the values' scales
+// [head_dim], the keys' scale. head_dim is padded to whole panels with zeros, keys to whole panels
+// with the block's last key, for which the bytes of the values are zeros then.
 #ifndef NIBBLE_VECTOR_INT8_PACKING_H
 #define NIBBLE_VECTOR_INT8_PACKING_H
 
@@ -12,15 +12,19 @@
 #include "exponential.h"
 #include "head_norm.h"
 
+#if !defined(KEY_OFFSET) || !defined(VALUE_OFFSET)
+#error "define KEY_OFFSET and VALUE_OFFSET: 128 where the instruction takes unsigned bytes, or 0"
+#endif
+
 enum {
-  TILE_ROWS = WIDTH == 16 ? 6 : 3,  ///< three quarters of 32 or 16 registers hold a tile's sums
+  REGISTERS = WIDTH == 8 ? 16 : 32,  ///< of x86 before AVX-512, and of all others
+  TILE_ROWS = REGISTERS == 32 ? 6 : 3,
   TILE_VECTORS = 4,
   PANEL = WIDTH * TILE_VECTORS,
   PANEL_BYTES = 4 * PANEL,  ///< of one step
   QUERY_BLOCK = 48,
   PANELS_OF_BLOCK = KEY_BLOCK / PANEL,
 };
-_Static_assert(WIDTH % 4 == 0, "keys are narrowed in parts of 128 bits");
 _Static_assert(QUERY_BLOCK % TILE_ROWS == 0 && QUERY_BLOCK % WIDTH == 0, "whole tiles and vectors");
 
 typedef int8_t signed_bytes __attribute__((vector_size(WIDTH)));
@@ -214,7 +218,8 @@ INLINE uint32_t means_of_rows(const float *rows, size_t count, size_t channels, 
   return __builtin_reduce_max(largest);
 }
 
-/// The codes + 128 of PANEL rows from `first` on, the last row again where there are no more.
+/// The codes + KEY_OFFSET of PANEL rows from `first` on, the last row again where there are no
+/// more.
 INLINE void key_codes(const packing *space, const key_block *block, size_t first, float inverse,
                       size_t channels) {
   for (size_t key = 0; key < PANEL; key++) {
@@ -222,7 +227,7 @@ INLINE void key_codes(const packing *space, const key_block *block, size_t first
     for (size_t channel = 0; channel < channels; channel += WIDTH) {
       floats value = load(row, NIBBLE_F32, channel) - load(block->mean, NIBBLE_F32, channel);
       bytes codes = __builtin_convertvector(code_of(value, broadcast(inverse)), bytes);
-      *(bytes_in_memory *)(space->codes + key * channels + channel) = codes ^ 0x80;
+      *(bytes_in_memory *)(space->codes + key * channels + channel) = codes + KEY_OFFSET;
     }
   }
 }
@@ -295,7 +300,7 @@ INLINE uints codes_of_four(const packing *space, const key_block *block, size_t 
   UNROLL for (size_t i = 0; i < 4; i++) {
     if (key + i >= block->keys) break;
     floats value = load(space->rows, NIBBLE_F32, (key + i) * channels + channel);
-    step |= ((uints)code_of(value, inverse) & 0xff) << (8 * i);
+    step |= ((uints)(code_of(value, inverse) + VALUE_OFFSET) & 0xff) << (8 * i);
   }
   return step;
 }

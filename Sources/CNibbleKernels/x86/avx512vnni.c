@@ -23,14 +23,22 @@ void nibble_avx512vnni_quantized_product(const nibble_quantized_layer *layer,
 const nibble_paired_product nibble_avx512vnni_paired_product = {pair_scratch_bytes,
                                                                 fill_pair_starts, paired_product};
 
+// VPDPBUSD takes the first bytes as unsigned.
+#define KEY_OFFSET 128
+#define VALUE_OFFSET 0
+
 #include "../vector/int8_attention.h"
 
 INLINE ints nearest(floats x) {
   return (ints)_mm512_cvtps_epi32((__m512)x);
 }
 
-INLINE ints dot_product(ints sum, uints unsigned_bytes, uints signed_bytes) {
-  return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)unsigned_bytes, (__m512i)signed_bytes);
+INLINE ints add_scores(ints sum, uints keys, uints queries) {
+  return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)keys, (__m512i)queries);
+}
+
+INLINE ints add_values(ints sum, uints weights, uints values) {
+  return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)weights, (__m512i)values);
 }
 
 INLINE words narrow(uints first, uints second) {

@@ -52,15 +52,22 @@ void nibble_avxvnni_quantized_product(const nibble_quantized_layer *layer,
   quantized_product(layer, x, first_row, row_count, first_output, output_count, to);
 }
 
+// VPDPBUSD takes the first bytes as unsigned.
+#define KEY_OFFSET 128
+#define VALUE_OFFSET 0
+
 #include "../vector/int8_attention.h"
 
 INLINE ints nearest(floats x) {
   return (ints)_mm256_cvtps_epi32((__m256)x);
 }
 
-INLINE ints dot_product(ints sum, uints unsigned_bytes, uints signed_bytes) {
-  return (ints)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)unsigned_bytes,
-                                       (__m256i)signed_bytes);
+INLINE ints add_scores(ints sum, uints keys, uints queries) {
+  return (ints)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)keys, (__m256i)queries);
+}
+
+INLINE ints add_values(ints sum, uints weights, uints values) {
+  return (ints)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)weights, (__m256i)values);
 }
 
 INLINE words narrow(uints first, uints second) {

@@ -49,7 +49,7 @@ func checkAttention(_ attention: AttentionPrecision?, _ precision: Precision) th
     guard attention != .int8 || (precision == .bf16 && Compute.hasInt8Attention) else {
         throw ValidationError(
             "--attention: found int8 in \(precision) on \(InstructionSet.current); expected bf16, or int8 in bf16 on a "
-                + "processor with AVX-512 VNNI or AVX-VNNI")
+                + "processor with VNNI or Arm's dot products")
     }
 }
 

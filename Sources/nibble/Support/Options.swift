@@ -53,8 +53,8 @@ struct ModelOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             "What the transformer's attention multiplies: int8 is twice as fast and off by about 1 %, less than 4-bit "
-                + "layers are; needs VNNI (AVX-512 or AVX) and precision bf16. Default: int8 for a 4-bit transformer where "
-                + "it can be had, else bf16; in precision f32 always f32."))
+                + "layers are; needs VNNI (AVX-512 or AVX) or Arm's dot products, and precision bf16. Default: int8 for a "
+                + "4-bit transformer where it can be had, else bf16; in precision f32 always f32."))
     var attention: AttentionPrecision?
 
     @OptionGroup var machine: MachineOptions
