@@ -32,13 +32,18 @@ struct T5Block: Sendable {
         mapped = layers.weights.mappedWeights
     }
 
-    /// Updates the residual stream `[tokens, hidden]` f32; the observer sees the layers' inputs below `name`.
-    func callAsFunction(_ stream: Tensor, bias: RelativeBias, name: String, on compute: Compute) {
-        attend(stream, bias: bias, name: name, on: compute)
+    /// Updates the residual stream `[tokens, hidden]` f32, whose rows from `distinctRows` on equal the one before; the
+    /// observer sees the layers' inputs below `name`.
+    func callAsFunction(
+        _ stream: Tensor, distinctRows: Int, bias: RelativeBias, name: String, on compute: Compute
+    ) {
+        attend(stream, distinctRows: distinctRows, bias: bias, name: name, on: compute)
         feedForward(stream, name: name, on: compute)
     }
 
-    private func attend(_ stream: Tensor, bias: RelativeBias, name: String, on compute: Compute) {
+    private func attend(
+        _ stream: Tensor, distinctRows: Int, bias: RelativeBias, name: String, on compute: Compute
+    ) {
         let workspace = compute.workspace
         let operand = compute.precision.activation
         let width = config.attentionWidth
@@ -47,9 +52,13 @@ struct T5Block: Sendable {
             attentionNorm(stream, into: x, on: compute)
             compute.observe("\(name).qkv.x", x)
             let qkv = workspace.tensor([stream.rows, 3 * width], operand)
-            let share = qkv.width / projections.count
+            let distinct = qkv.rows(0..<distinctRows), share = qkv.width / projections.count
             for (index, project) in projections.enumerated() {
-                project(x, into: qkv.columns(index * share..<(index + 1) * share), on: compute)
+                let part = distinct.columns(index * share..<(index + 1) * share)
+                project(x.rows(0..<distinctRows), into: part, on: compute)
+            }
+            for row in distinctRows..<qkv.rows {
+                compute.convert(qkv.rows(distinctRows - 1..<distinctRows), into: qkv.rows(row..<row + 1))
             }
             let parts = (0..<3).map { qkv.columns($0 * width..<($0 + 1) * width) }
             let attended = workspace.tensor([stream.rows, width], operand)

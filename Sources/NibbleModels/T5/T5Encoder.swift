@@ -105,6 +105,9 @@ public struct T5Passage: Sendable {
     public let stream: Tensor
     /// Of all distances.
     let bias: RelativeBias
+    /// The rows until the first of the padding's: before the first block has told them apart by their distances, those
+    /// after it are equal to it.
+    let distinctRows: Int
 }
 
 extension T5Encoder {
@@ -122,12 +125,17 @@ extension T5Encoder {
         guard !ids.isEmpty else { throw ModelError.noTokens }
         let stream = memory([ids.count, config.hidden])
         try embedding(ids, into: stream, on: compute)
-        return T5Passage(stream: stream, bias: relativeBias(tokens: ids.count, memory: memory))
+        let padding = ids.reversed().prefix { $0 == ids.last }.count
+        return T5Passage(
+            stream: stream, bias: relativeBias(tokens: ids.count, memory: memory),
+            distinctRows: ids.count - padding + 1)
     }
 
     /// Applies a block; the observer sees its layers' inputs below the block's `name(of:)`.
     public func apply(_ block: Int, to passage: T5Passage, on compute: Compute) {
-        blocks[block](passage.stream, bias: passage.bias, name: name(of: block), on: compute)
+        let distinctRows = block == 0 ? passage.distinctRows : passage.stream.rows
+        blocks[block](
+            passage.stream, distinctRows: distinctRows, bias: passage.bias, name: name(of: block), on: compute)
     }
 
     /// Makes the states of the residual stream after the last block.
