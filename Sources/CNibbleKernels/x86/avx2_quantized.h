@@ -5,16 +5,18 @@
 #ifndef NIBBLE_AVX2_QUANTIZED_H
 #define NIBBLE_AVX2_QUANTIZED_H
 
-#include <immintrin.h>
-
 // Of 16 registers, 8 hold sums.
 #define PRODUCT_ROWS 4
 #define PRODUCT_TILES 1
 
-#include "../vector/group_by_group.h"
+#include "half_step.h"
+
+INLINE __m256i add_products(__m256i sum, __m256i weights, __m256i activations) {
+  return _mm256_add_epi16(sum, _mm256_maddubs_epi16(weights, activations));
+}
 
 INLINE void sum_group(const group_operands *x, ints sums[PRODUCT_ROWS][VECTORS_OF_TILE]) {
-  const __m256i low_half = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
+  const __m256i one = _mm256_set1_epi16(1);
   UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
     UNROLL for (int v = 0; v < 2; v++) sums[row][v] = (ints)_mm256_set1_epi32(x->starts[row]);
   }
@@ -22,23 +24,7 @@ INLINE void sum_group(const group_operands *x, ints sums[PRODUCT_ROWS][VECTORS_O
   UNROLL for (int part = 0; part < 2; part++) {
     __m256i pairs[PRODUCT_ROWS][2] = {};
     UNROLL for (int step = 4 * part; step < 4 * part + 4; step++) {
-      UNROLL for (int half = 0; half < 2; half++) {
-        __m256i unpacked[2];
-        UNROLL for (int v = 0; v < 2; v++) {
-          __m256i packed = _mm256_loadu_si256((const __m256i *)(x->weights + step * 64 + v * 32));
-          packed = half == 0 ? packed : _mm256_srli_epi16(packed, 4);
-          unpacked[v] = _mm256_and_si256(packed, low_half);
-        }
-        UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
-          int32_t four;
-          memcpy(&four, x->codes + row * GROUP + step * 8 + half * 4, sizeof four);
-          __m256i activations = _mm256_set1_epi32(four);
-          UNROLL for (int v = 0; v < 2; v++) {
-            __m256i products = _mm256_maddubs_epi16(unpacked[v], activations);
-            pairs[row][v] = _mm256_add_epi16(pairs[row][v], products);
-          }
-        }
-      }
+      UNROLL for (int half = 0; half < 2; half++) add_half_step(x, step, half, pairs);
     }
     UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
       UNROLL for (int v = 0; v < 2; v++) {

@@ -5,8 +5,6 @@
 
 #include "avxvnni.h"
 
-#include <immintrin.h>
-
 #pragma clang attribute push(__attribute__((target("avx2,avxvnni,fma,f16c"))), apply_to = function)
 
 // Of 16 registers, 12 hold exact sums; the scaled ones wait in memory while a group is worked.
@@ -14,34 +12,26 @@
 #define PRODUCT_ROWS 6
 #define PRODUCT_TILES 1
 
-#include "../vector/group_by_group.h"
+#include "half_step.h"
+
+INLINE __m256i add_products(__m256i sum, __m256i weights, __m256i activations) {
+  return _mm256_dpbusd_avx_epi32(sum, weights, activations);
+}
 
 INLINE void sum_group(const group_operands *x, ints sums[PRODUCT_ROWS][VECTORS_OF_TILE]) {
-  const __m256i low_half = _mm256_set1_epi8(15);
+  __m256i exact[PRODUCT_ROWS][2];
   UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
-    UNROLL for (int v = 0; v < 2; v++) sums[row][v] = (ints)_mm256_set1_epi32(x->starts[row]);
+    UNROLL for (int v = 0; v < 2; v++) exact[row][v] = _mm256_set1_epi32(x->starts[row]);
   }
   UNROLL for (int step = 0; step < GROUP / 8; step++) {
     UNROLL for (int half = 0; half < 2; half++) {
-      // Loads stay in their half of a step: moved ahead of it, they would push sums out of their
-      // registers.
+      // Loads stay in their half: moved ahead of it, they would push sums out of their registers.
       __asm__ volatile("" ::: "memory");
-      __m256i unpacked[2];
-      UNROLL for (int v = 0; v < 2; v++) {
-        __m256i packed = _mm256_loadu_si256((const __m256i *)(x->weights + step * 64 + v * 32));
-        packed = half == 0 ? packed : _mm256_srli_epi16(packed, 4);
-        unpacked[v] = _mm256_and_si256(packed, low_half);
-      }
-      UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
-        int32_t four;
-        memcpy(&four, x->codes + row * GROUP + step * 8 + half * 4, sizeof four);
-        __m256i activations = _mm256_set1_epi32(four);
-        UNROLL for (int v = 0; v < 2; v++) {
-          sums[row][v] =
-              (ints)_mm256_dpbusd_avx_epi32((__m256i)sums[row][v], unpacked[v], activations);
-        }
-      }
+      add_half_step(x, step, half, exact);
     }
+  }
+  UNROLL for (int row = 0; row < PRODUCT_ROWS; row++) {
+    UNROLL for (int v = 0; v < 2; v++) sums[row][v] = (ints)exact[row][v];
   }
 }
 
