@@ -34,13 +34,7 @@ struct Int4FluxSizes: Decodable, Equatable {
         let values = try decoder.container(keyedBy: CodingKeys.self)
         // Far above any model, and low enough that no product of two overflows and no list of names fills the memory.
         func size(_ key: CodingKeys, _ standard: Int, in range: ClosedRange<Int> = 1...65_536) throws -> Int {
-            let value = try values.decodeIfPresent(Int.self, forKey: key) ?? standard
-            guard range.contains(value) else {
-                throw DecodingError.dataCorruptedError(
-                    forKey: key, in: values,
-                    debugDescription: "a number from \(range.lowerBound) to \(range.upperBound)")
-            }
-            return value
+            try values.size(key, standard: standard, in: range)
         }
         doubleBlocks = try size(.doubleBlocks, doubleBlocks, in: 0...1024)
         singleBlocks = try size(.singleBlocks, singleBlocks, in: 0...1024)

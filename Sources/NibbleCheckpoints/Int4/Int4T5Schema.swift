@@ -3,13 +3,13 @@ public import NibbleTensors
 
 /// The sizes of T5's encoder that its tensors follow from (transformers' `T5Config`).
 struct Int4T5Sizes: Decodable, Equatable {
-    var vocabularySize = 32_128
-    var hidden = 512
-    var headDim = 64
-    var heads = 8
-    var blocks = 6
-    var feedForward = 2048
-    var buckets = 32
+    let vocabularySize: Int
+    let hidden: Int
+    let headDim: Int
+    let heads: Int
+    let blocks: Int
+    let feedForward: Int
+    let buckets: Int
 
     /// Width of all heads together.
     var attentionWidth: Int { heads * headDim }
@@ -28,21 +28,13 @@ struct Int4T5Sizes: Decodable, Equatable {
     init(from decoder: any Decoder) throws {
         let values = try decoder.container(keyedBy: CodingKeys.self)
         // Far above any model, and low enough that no product of two overflows and no list of names fills the memory.
-        func read(_ key: CodingKeys, into size: inout Int, in range: ClosedRange<Int>) throws {
-            size = try values.decodeIfPresent(Int.self, forKey: key) ?? size
-            guard range.contains(size) else {
-                throw DecodingError.dataCorruptedError(
-                    forKey: key, in: values,
-                    debugDescription: "a number from \(range.lowerBound) to \(range.upperBound)")
-            }
-        }
-        try read(.vocabularySize, into: &vocabularySize, in: 1...1 << 24)
-        try read(.hidden, into: &hidden, in: 1...65_536)
-        try read(.headDim, into: &headDim, in: 1...4096)
-        try read(.heads, into: &heads, in: 1...4096)
-        try read(.blocks, into: &blocks, in: 0...1024)
-        try read(.feedForward, into: &feedForward, in: 1...1 << 20)
-        try read(.buckets, into: &buckets, in: 1...1 << 20)
+        vocabularySize = try values.size(.vocabularySize, standard: 32_128, in: 1...1 << 24)
+        hidden = try values.size(.hidden, standard: 512, in: 1...65_536)
+        headDim = try values.size(.headDim, standard: 64, in: 1...4096)
+        heads = try values.size(.heads, standard: 8, in: 1...4096)
+        blocks = try values.size(.blocks, standard: 6, in: 0...1024)
+        feedForward = try values.size(.feedForward, standard: 2048)
+        buckets = try values.size(.buckets, standard: 32)
     }
 }
 

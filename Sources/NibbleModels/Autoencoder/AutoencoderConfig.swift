@@ -1,3 +1,5 @@
+internal import NibbleCheckpoints
+
 /// The configuration of diffusers' `AutoencoderKL`, from `vae/config.json`.
 public struct AutoencoderConfig: Sendable, Equatable {
     /// Channels of a picture, in and out: red, green, blue.

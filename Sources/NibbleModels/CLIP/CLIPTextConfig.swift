@@ -1,3 +1,4 @@
+internal import NibbleCheckpoints
 public import NibbleTensors
 
 /// The configuration of transformers' `CLIPTextModel`, from `text_encoder/config.json`.

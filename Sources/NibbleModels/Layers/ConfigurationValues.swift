@@ -1,29 +1,8 @@
+internal import NibbleCheckpoints
 internal import NibbleTensors
 
-/// Values of a network's configuration file, which anyone may have written: each is bounded.
+/// Values that networks' configurations alone have.
 extension KeyedDecodingContainer {
-    /// A size; a missing key has the standard value.
-    ///
-    /// The standard range is far above every real model, and small enough that the product of three sizes does not
-    /// overflow.
-    func size(_ key: Key, standard: Int, in range: ClosedRange<Int> = 1...1 << 20) throws -> Int {
-        let value = try integer(key, standard: standard)
-        guard range.contains(value) else {
-            throw refusal(of: key, found: value, expected: "\(range.lowerBound) to \(range.upperBound)")
-        }
-        return value
-    }
-
-    /// An integer; a missing key has the standard value.
-    func integer(_ key: Key, standard: Int) throws -> Int {
-        // Foundation says no more than "not valid JSON" of a number that does not fit the type: so the widest is asked for.
-        guard let value = try decodeIfPresent(Double.self, forKey: key) else { return standard }
-        guard let integer = Int(exactly: value) else {
-            throw refusal(of: key, found: value, expected: "an integer")
-        }
-        return integer
-    }
-
     /// What a norm adds to a mean square; a missing key has the standard value. Not 0: a row of zeros would become NaN.
     func epsilon(_ key: Key, standard: Float) throws -> Float {
         guard let value = try decodeIfPresent(Double.self, forKey: key) else { return standard }
@@ -43,11 +22,5 @@ extension KeyedDecodingContainer {
         default:
             throw refusal(of: key, found: name, expected: "gelu, gelu_new, gelu_pytorch_tanh or quick_gelu")
         }
-    }
-
-    /// The error for a value that is not understood. The decoder's path and the key are part of it.
-    func refusal(of key: Key, found: some CustomStringConvertible, expected: String) -> DecodingError {
-        .dataCorruptedError(
-            forKey: key, in: self, debugDescription: "'\(key.stringValue)': found \(found); expected \(expected)")
     }
 }
