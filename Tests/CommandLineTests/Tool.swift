@@ -33,9 +33,12 @@ enum Tool {
         return candidates.first { FileManager.default.isExecutableFile(atPath: $0.path) } ?? candidates[0]
     }()
 
-    /// What the program sees of the environment: of this process's only what it takes to run at all.
+    /// What the program sees of the environment: of this process's only what it takes to run at all, and on what
+    /// instructions the tests themselves run.
     static func environment(adding added: [String: String] = [:]) -> [String: String] {
-        let needed = ProcessInfo.processInfo.environment.filter { ["PATH", "LD_LIBRARY_PATH"].contains($0.key) }
+        let needed = ProcessInfo.processInfo.environment.filter {
+            ["PATH", "LD_LIBRARY_PATH", "NIBBLE_ISA"].contains($0.key)
+        }
         let own = ["COLUMNS": "80", "HOME": "/nonexistent", "LANG": "C.UTF-8", "TERM": "xterm"]
         return needed.merging(own) { $1 }.merging(added) { $1 }
     }
