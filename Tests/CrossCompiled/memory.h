@@ -19,12 +19,12 @@ typedef struct array {
   size_t mapped;
 } array;
 
-static size_t element_bytes(nibble_float type) {
+static inline size_t element_bytes(nibble_float type) {
   return type == NIBBLE_F32 ? 4 : type == NIBBLE_F8E4M3 ? 1 : 2;
 }
 
 /// The last element lies at the page, but for up to `alignment` bytes.
-static array make_bytes(size_t bytes, size_t alignment) {
+static inline array make_bytes(size_t bytes, size_t alignment) {
   size_t page = (size_t)sysconf(_SC_PAGESIZE);
   size_t rounded = (bytes + alignment - 1) / alignment * alignment;
   size_t body = (rounded + 64 + page - 1) / page * page;
@@ -37,7 +37,7 @@ static array make_bytes(size_t bytes, size_t alignment) {
   return made;
 }
 
-static array make(size_t rows, size_t columns, size_t stride, nibble_float type) {
+static inline array make(size_t rows, size_t columns, size_t stride, nibble_float type) {
   array made = make_bytes(((rows - 1) * stride + columns) * element_bytes(type), 1);
   made.rows = rows, made.columns = columns, made.stride = stride, made.type = type;
   return made;
@@ -56,10 +56,9 @@ static inline float get(array x, size_t row, size_t column) {
   return value;
 }
 
-static uint64_t random_state;
-
 /// Even numbers in -scale ..< scale (SplitMix64).
-static float random_number(float scale) {
+static inline float random_number(float scale) {
+  static uint64_t random_state;
   uint64_t x = random_state += 0x9e3779b97f4a7c15;
   x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
   x = (x ^ x >> 27) * 0x94d049bb133111eb;
@@ -67,8 +66,8 @@ static float random_number(float scale) {
 }
 
 /// f32 or bf16; a bf16 number is cut from an f32, which keeps it in range.
-static array make_random(size_t rows, size_t columns, size_t stride, nibble_float type,
-                         float scale) {
+static inline array make_random(size_t rows, size_t columns, size_t stride, nibble_float type,
+                                float scale) {
   array made = make(rows, columns, stride, type);
   for (size_t row = 0; row < rows; row++) {
     for (size_t column = 0; column < columns; column++) {
@@ -86,7 +85,7 @@ static array make_random(size_t rows, size_t columns, size_t stride, nibble_floa
   return made;
 }
 
-static array copy_of(array x) {
+static inline array copy_of(array x) {
   array made = make(x.rows, x.columns, x.stride, x.type);
   memcpy(made.start, x.start, x.bytes);
   return made;

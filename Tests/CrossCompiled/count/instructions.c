@@ -3,7 +3,7 @@
 // where the processor has no such set, or the set no such operation.
 #include <stdio.h>
 
-#include "memory.h"
+#include "../memory.h"
 
 enum {
   ROWS = 48,  // whole tiles of every kernel
